@@ -1,0 +1,92 @@
+"""The MongoDB client: its pool, its timeouts, its collections. The one module that knows Motor.
+
+Motor's end of life was in May 2026. Only calls that have the same shape in ``pymongo.AsyncMongoClient`` are used, and
+what differs between the two (closing, watching) stays in here, so that the change is one of this module.
+"""
+
+from __future__ import annotations
+
+import os
+
+# Motor reads this when it is imported. Its default, five threads a core, lets a few slow queries block a ping for seconds.
+os.environ.setdefault("MOTOR_MAX_WORKERS", "64")
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorCollection, AsyncIOMotorDatabase
+from pymongo import WriteConcern
+from pymongo.errors import InvalidURI, PyMongoError
+
+Collection = AsyncIOMotorCollection[dict[str, Any]]
+DatabaseError = PyMongoError
+
+DURABLE: Final = WriteConcern(w="majority", j=True)
+SERVER_SELECTION_TIMEOUT_MS: Final = 2_000
+OPERATION_TIMEOUT_MS: Final = 10_000
+CONNECT_TIMEOUT_MS: Final = 2_000
+IDLE_TIMEOUT_MS: Final = 60_000  # the guide's
+WAIT_QUEUE_TIMEOUT_MS: Final = 10_000  # the guide's
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Database:
+    """The collections, each with majority and journalled writes."""
+
+    client: AsyncIOMotorClient[dict[str, Any]]
+    businesses: Collection  #: belongs to the dashboard: the hub only reads it, but for what the command line is asked to do
+    inbox: Collection
+    conversations: Collection
+    nodes: Collection
+    events: Collection
+
+    async def hello(self) -> Mapping[str, Any]:
+        """Ask the server who it is (``setName`` is there for a replica set). Raises ``DatabaseError``."""
+        answer: Mapping[str, Any] = await self.client.admin.command("hello")
+        return answer
+
+    @asynccontextmanager
+    async def watch_businesses(self) -> AsyncIterator[AsyncIterator[Mapping[str, Any]]]:
+        """Follow changes of ``businesses``. Raises ``DatabaseError`` where change streams are not to be had."""
+        async with self.businesses.watch(full_document="updateLookup") as stream:
+            yield stream
+
+
+@asynccontextmanager
+async def connect(uri: str, name: str, *, max_pool_size: int = 100, min_pool_size: int = 10) -> AsyncIterator[Database]:
+    """Open the pool and close it afterwards. Nothing is sent before the first operation, so a database that is down does not raise.
+
+    Raises:
+        DatabaseError: the URI cannot be understood.
+
+    """
+    client: AsyncIOMotorClient[dict[str, Any]] = AsyncIOMotorClient(
+        uri,
+        maxPoolSize=max_pool_size,
+        minPoolSize=min_pool_size,
+        maxIdleTimeMS=IDLE_TIMEOUT_MS,
+        waitQueueTimeoutMS=WAIT_QUEUE_TIMEOUT_MS,
+        serverSelectionTimeoutMS=SERVER_SELECTION_TIMEOUT_MS,
+        connectTimeoutMS=CONNECT_TIMEOUT_MS,
+        timeoutMS=OPERATION_TIMEOUT_MS,
+        retryWrites=True,
+        tz_aware=True,
+        appname="whatsapp-hub",
+    )
+    database: AsyncIOMotorDatabase[dict[str, Any]] = client.get_database(name, write_concern=DURABLE)
+    try:
+        yield Database(
+            client=client,
+            businesses=database["businesses"],
+            inbox=database["inbox"],
+            conversations=database["conversations"],
+            nodes=database["nodes"],
+            events=database["events"],
+        )
+    finally:
+        client.close()
+
+
+__all__ = ["DURABLE", "Collection", "Database", "DatabaseError", "InvalidURI", "connect"]

@@ -1,0 +1,133 @@
+"""Dead letters: listed, shown, retried, discarded. For operators; nothing here is on a hot path."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from whatsapp_hub.cloud_api.messages import FAILED_RANK, phone_number_id_of
+from whatsapp_hub.database import Database
+from whatsapp_hub.inbox.document import NOBODY, Outcome, PartState, Stage, State
+from whatsapp_hub.inbox.indexes import DEAD
+from whatsapp_hub.inbox.store import unknown_on_error
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeadLetter:
+    """A message that was not answered, and why. Says neither what was written nor by whom."""
+
+    id: str
+    phone_number_id: str
+    reason: str
+    attempts: int
+    received_at: datetime
+    died_at: datetime
+    members: tuple[str, ...]  #: messages that the same reply would have answered
+    parts_sent: int
+    parts: int
+    retried: bool
+
+
+class DeadLetters:
+    """The dead letters of all businesses. Every method raises ``StoreUnavailable``."""
+
+    def __init__(self, database: Database) -> None:
+        """Work on this database."""
+        self._inbox = database.inbox
+
+    async def find(self, *, phone_number_ids: Sequence[str] | None = None, most: int = 100) -> list[DeadLetter]:
+        """Return the newest dead letters, of all numbers or of these."""
+        query: dict[str, Any] = {"state": State.DEAD.value, "dead_at": {"$exists": True}}
+        if phone_number_ids is not None:
+            query["$or"] = [{"_id": {"$gte": f"{number}:", "$lt": f"{number};"}} for number in phone_number_ids]
+            if not phone_number_ids:
+                return []
+        with unknown_on_error("list dead letters"):
+            found = self._inbox.find(query, {"item": 0, "parts.body": 0}).hint(DEAD).sort("dead_at", -1).limit(most)
+            return [_read(document) async for document in found]
+
+    async def get(self, letter_id: str) -> DeadLetter | None:
+        """Return one dead letter; None if there is none with this id."""
+        document = await self._get(letter_id)
+        return _read(document) if document else None
+
+    async def retry(self, letter_id: str) -> bool:
+        """Put a dead letter back at the end of its conversation's order; False if there is none with this id.
+
+        What it said is decided anew, unless a part of the old reply has reached the customer: then the rest is sent.
+        """
+        document = await self._get(letter_id)
+        if document is None:
+            return False
+        parts = list(document.get("parts", ()))
+        sends = max([document.get("sends", 0), *(part["attempt"] for part in parts)])
+        if not any(map(_reached, parts)):
+            parts = []
+        values = {
+            "state": State.QUEUED.value,
+            "stage": (Stage.REPLYING if parts else Stage.NEW).value,
+            "owner": NOBODY,
+            "attempts": 0,
+            "place": int(time.time()),
+            "arrival": time.time_ns(),
+            "retried": True,
+            "sends": sends,
+            "parts": [part if _reached(part) else _to_send_again(part) for part in parts],
+        }
+        return await self._leave_dead(document, values, increase_epoch=True)
+
+    async def discard(self, letter_id: str) -> bool:
+        """Put a dead letter away; False if there is none with this id. It expires like what is done."""
+        document = await self._get(letter_id)
+        if document is None:
+            return False
+        values = {"state": State.DONE.value, "outcome": Outcome.DISCARDED.value, "done_at": datetime.now(UTC)}
+        return await self._leave_dead(document, values, increase_epoch=False)
+
+    async def _get(self, letter_id: str) -> dict[str, Any] | None:
+        with unknown_on_error("read dead letter"):
+            document: dict[str, Any] | None = await self._inbox.find_one({"_id": letter_id, "state": State.DEAD.value})
+        return document
+
+    async def _leave_dead(self, document: Mapping[str, Any], values: dict[str, Any], *, increase_epoch: bool) -> bool:
+        update: dict[str, Any] = {"$set": values, "$unset": {"dead_at": ""}}
+        if increase_epoch:
+            update["$inc"] = {"epoch": 1}
+            update["$unset"] |= {"reason": ""}
+        fence = {
+            "_id": document["_id"],
+            "conversation": document["conversation"],
+            "state": State.DEAD.value,
+            "epoch": document["epoch"],
+        }
+        with unknown_on_error("write dead letter"):
+            result = await self._inbox.update_one(fence, update)
+        return bool(result.matched_count)
+
+
+def _read(document: Mapping[str, Any]) -> DeadLetter:
+    parts = document.get("parts", ())
+    return DeadLetter(
+        id=document["_id"],
+        phone_number_id=phone_number_id_of(document["_id"]),
+        reason=document.get("reason", ""),
+        attempts=document["attempts"],
+        received_at=datetime.fromtimestamp(document["arrival"] / 1e9, UTC),
+        died_at=document["dead_at"],
+        members=tuple(document.get("members", ())),
+        parts_sent=sum(map(_reached, parts)),
+        parts=len(parts),
+        retried=document.get("retried", False),
+    )
+
+
+def _reached(part: Mapping[str, Any]) -> bool:
+    """Whether a part went out and Meta did not report it as failed."""
+    return part["state"] == PartState.SENT.value and part.get("rank", 0) != FAILED_RANK
+
+
+def _to_send_again(part: Mapping[str, Any]) -> dict[str, Any]:
+    return {**part, "state": PartState.WAITING.value, "failures": 0, "wamid": None, "rank": 0}

@@ -1,0 +1,197 @@
+"""The inbox document: its states, its parts, and how it is read and written (pure).
+
+One document is one message of a customer. At most one document of a conversation is ``active``, which a unique index
+in the database holds; it is the lock of the conversation and carries the turn's progress.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Final
+
+from whatsapp_hub.cloud_api.messages import ConversationId, InboundMessage, customer_of, phone_number_id_of
+
+
+class State(StrEnum):
+    """Where a message stands."""
+
+    #: Holds the lock of its conversation.
+    ACTIVE = "active"
+    #: Durable, waits for its conversation.
+    QUEUED = "queued"
+    #: Answered, taken into another one's turn, or needs no answer.
+    DONE = "done"
+    #: Will not be answered unless somebody retries it; says why.
+    DEAD = "dead"
+
+
+class Stage(StrEnum):
+    """How far an active message has come."""
+
+    #: Nothing decided yet.
+    NEW = "new"
+    #: The reply is stored; a part of it may have been sent.
+    REPLYING = "replying"
+    #: Nobody knows whether a part was sent; a status would tell.
+    AMBIGUOUS = "ambiguous"
+    #: Its business cannot send now; waits for the operator.
+    HELD = "held"
+    #: Waits before it tries again.
+    BACKOFF = "backoff"
+
+
+class Outcome(StrEnum):
+    """How a message got done."""
+
+    REPLIED = "replied"
+    #: Answered by the turn of another message (``turn`` names it).
+    IN_TURN = "in_turn"
+    NO_REPLY = "no_reply"
+    #: A dead letter that an operator put away.
+    DISCARDED = "discarded"
+
+
+class PartState(StrEnum):
+    """How far one part of a reply has come."""
+
+    WAITING = "waiting"
+    #: It may have been sent.
+    SENDING = "sending"
+    SENT = "sent"
+
+
+NOBODY: Final = ""  #: the owner of a document that was handed back: the next round of any node takes it
+
+
+@dataclass(slots=True, kw_only=True)
+class Part:
+    """One message of a reply, as its turn works on it."""
+
+    body: bytes = field(repr=False)  #: JSON, without the recipient
+    state: PartState = PartState.WAITING
+    attempt: int = 0  #: counts the sends begun; the status webhooks name it
+    failures: int = 0  #: counts the sends that Graph refused for now
+    wamid: str | None = None
+    rank: int = 0  #: the greatest that a status has told
+
+    def to_document(self) -> dict[str, Any]:
+        """Return the part as it is stored."""
+        return {
+            "body": self.body,
+            "state": self.state.value,
+            "attempt": self.attempt,
+            "failures": self.failures,
+            "wamid": self.wamid,
+            "rank": self.rank,
+        }
+
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any]) -> Part:
+        """Read a stored part."""
+        return cls(
+            body=bytes(document["body"]),
+            state=PartState(document["state"]),
+            attempt=document["attempt"],
+            failures=document["failures"],
+            wamid=document.get("wamid"),
+            rank=document.get("rank", 0),
+        )
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class InboxRow:
+    """An inbox document as the node that owns it knows it. Changed only by the task that holds it."""
+
+    id: str
+    conversation: ConversationId = field(repr=False)
+    owner: str
+    epoch: int
+    state: State
+    stage: Stage
+    attempts: int  #: how often an assistant was or is being asked
+    place: int  #: its place in the order: Meta's timestamp in seconds, or when it was retried
+    arrival: int  #: orders what has the same place: when it came, in nanoseconds
+    item: bytes = field(repr=False)  #: the message as Meta sent it, JSON
+    profile_name: str = field(default="", repr=False)
+    sends: int = 0  #: the greatest attempt number of parts that a retry dropped: late statuses must not match new ones
+    members: list[str] = field(default_factory=list)  #: messages that this one's turn answers too
+    parts: list[Part] = field(default_factory=list)
+    # What only the process that works on the turn knows:
+    cleared: int | None = None  #: the part that was marked as "may have been sent" for a send not yet begun
+    waiting_since: float = 0.0  #: monotonic seconds; when it began to wait for a status
+    said: str = field(default="", repr=False)  #: what the customer said in this turn
+
+    @property
+    def phone_number_id(self) -> str:
+        """The business's phone number that the message was sent to."""
+        return phone_number_id_of(self.id)
+
+    @property
+    def message_id(self) -> str:
+        """Meta's id of the message (wamid)."""
+        return self.id.partition(":")[2]
+
+    @property
+    def customer(self) -> str:
+        """Who wrote it: a phone number or a BSUID."""
+        return customer_of(self.conversation)
+
+    @property
+    def order(self) -> tuple[int, int]:
+        """What to sort by: Meta's timestamp, then arrival."""
+        return (self.place, self.arrival)
+
+    def to_document(self) -> dict[str, Any]:
+        """Return the document of a message that has just come."""
+        return {
+            "_id": self.id,
+            "conversation": self.conversation,
+            "state": self.state.value,
+            "stage": self.stage.value,
+            "owner": self.owner,
+            "epoch": self.epoch,
+            "attempts": self.attempts,
+            "place": self.place,
+            "arrival": self.arrival,
+            "item": self.item,
+            "profile_name": self.profile_name,
+        }
+
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any]) -> InboxRow:
+        """Read a stored document."""
+        return cls(
+            id=document["_id"],
+            conversation=ConversationId(document["conversation"]),
+            owner=document.get("owner", NOBODY),
+            epoch=document["epoch"],
+            state=State(document["state"]),
+            stage=Stage(document["stage"]),
+            attempts=document["attempts"],
+            place=document["place"],
+            arrival=document["arrival"],
+            item=bytes(document["item"]),
+            profile_name=document.get("profile_name", ""),
+            sends=document.get("sends", 0),
+            members=list(document.get("members", ())),
+            parts=[Part.from_document(part) for part in document.get("parts", ())],
+        )
+
+
+def row_of(message: InboundMessage, *, owner: str, state: State, arrival_ns: int) -> InboxRow:
+    """Make the row of a message that has just come. The first attempt is counted with the insert."""
+    return InboxRow(
+        id=message.key,
+        conversation=message.conversation,
+        owner=owner,
+        epoch=1,
+        state=state,
+        stage=Stage.NEW,
+        attempts=1 if state is State.ACTIVE else 0,
+        place=message.timestamp,
+        arrival=arrival_ns,
+        item=message.item,
+        profile_name=message.profile_name,
+    )

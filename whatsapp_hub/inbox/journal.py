@@ -1,0 +1,219 @@
+"""The journal: nothing is acknowledged before it is durable.
+
+Webhooks do not write on their own. They hand in their items and wait; the lanes write what is there in one go. Whatever
+the database does not confirm in time is unknown: it may be there, or land later, so it is let go of and adopted again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime
+from typing import Final, Protocol
+
+from bson.raw_bson import RawBSONDocument
+
+from whatsapp_hub.cloud_api.messages import InboundMessage, OtherItem, StatusUpdate, Webhook
+from whatsapp_hub.cloud_api.outgoing import CallbackData, read_callback_data
+from whatsapp_hub.cloud_api.payload import status_key
+from whatsapp_hub.errors import StoreUnavailable
+from whatsapp_hub.inbox.document import InboxRow
+from whatsapp_hub.inbox.group_commit import GroupCommit
+from whatsapp_hub.inbox.store import InboxStore, Inserted, StatusWrite, encode
+from whatsapp_hub.telemetry.metrics import Metrics
+
+logger = logging.getLogger("inbox")
+
+STATUS_FIELD: Final = "messages.statuses"  #: marks a status in ``events``
+INSERT_TRIES: Final = 3  # a duplicate whose first copy was rolled back is inserted again
+FLIGHTS: Final = 2
+
+
+class Intake(Protocol):
+    """Who takes over what the journal has stored: the dispatcher."""
+
+    def enter(self, message: InboundMessage) -> InboxRow:
+        """Make the row of a message, before it is written."""
+        ...
+
+    def busy(self, row: InboxRow) -> None:
+        """The conversation is busy elsewhere: the row is going to be stored as queued."""
+        ...
+
+    def stored(self, row: InboxRow) -> None:
+        """The row is durable and ours."""
+        ...
+
+    def gone(self, row: InboxRow, *, unknown: bool) -> None:
+        """The row is not ours to answer: it is a copy or, if ``unknown``, nobody knows whether it was stored."""
+        ...
+
+    def status_arrived(self, row_id: str) -> None:
+        """A status told something about a reply of this message."""
+        ...
+
+
+class Journal:
+    """Makes webhooks and outcomes durable, many in one write."""
+
+    def __init__(
+        self,
+        store: InboxStore,
+        intake: Intake,
+        metrics: Metrics,
+        *,
+        is_open: Callable[[], bool],
+        ack_timeout_s: float,
+    ) -> None:
+        """Set up the lanes. Meta waits for all of them, so none waits for company.
+
+        Nothing is taken in before ``is_open``: without its indexes the database holds no locks, and what has no living
+        owner is taken over at once.
+        """
+        self._intake = intake
+        self._metrics = metrics
+        self._is_open = is_open
+        self._ack_timeout_s = ack_timeout_s
+        self._inserts = GroupCommit(self._timed(store.insert), flights=FLIGHTS)
+        self._deliveries = GroupCommit(store.count_deliveries)
+        self._events = GroupCommit(store.insert_events)
+        self._statuses = GroupCommit(store.apply_statuses, flights=FLIGHTS)
+
+    async def accept(self, webhook: Webhook) -> None:
+        """Return when everything in the webhook is durable.
+
+        Raises:
+            StoreUnavailable: not confirmed in time; Meta will deliver it again.
+
+        """
+        if not self._is_open():
+            raise StoreUnavailable
+        try:
+            async with asyncio.timeout(self._ack_timeout_s):
+                if webhook.messages:
+                    await self._accept_messages(webhook.messages)
+                if webhook.statuses or webhook.others:
+                    await self._accept_rest(webhook)
+        except TimeoutError:
+            raise StoreUnavailable from None
+
+    async def flush(self) -> None:
+        """Wait until everything handed in has been written."""
+        for lane in (self._inserts, self._deliveries, self._events, self._statuses):
+            await lane.flush()
+
+    def _timed(
+        self, write: Callable[[Sequence[Sequence[RawBSONDocument]]], Awaitable[list[list[Inserted]]]]
+    ) -> Callable[[Sequence[Sequence[RawBSONDocument]]], Awaitable[list[list[Inserted]]]]:
+        async def timed(units: Sequence[Sequence[RawBSONDocument]]) -> list[list[Inserted]]:
+            began = time.perf_counter()
+            results = await write(units)
+            self._metrics.commit_seconds.observe(time.perf_counter() - began)
+            self._metrics.commit_rows.observe(sum(map(len, units)))
+            return results
+
+        return timed
+
+    async def _accept_messages(self, messages: Sequence[InboundMessage]) -> None:
+        open_rows = dict.fromkeys(map(self._intake.enter, messages))  # an ordered set
+        try:
+            for _ in range(INSERT_TRIES):
+                await self._insert(open_rows)
+                if not open_rows:
+                    return
+            raise StoreUnavailable
+        finally:
+            for row in open_rows:
+                self._intake.gone(row, unknown=True)
+
+    async def _insert(self, open_rows: dict[InboxRow, None]) -> None:
+        """Insert the rows once, and take out those that are settled."""
+        documents = {row: encode(row.to_document()) for row in open_rows}
+        for row in [row for row, document in documents.items() if document is None]:
+            await self._store_raw(row)
+            del documents[row], open_rows[row]
+        encoded = [document for document in documents.values() if document is not None]
+        results = await self._inserts.submit(encoded, sum(len(document.raw) for document in encoded))
+        copies: list[InboxRow] = []
+        for row, result in zip(documents, results, strict=True):
+            if result is Inserted.STORED:
+                del open_rows[row]
+                self._metrics.count_item("message", "new")
+                self._intake.stored(row)
+            elif result is Inserted.BUSY:
+                self._intake.busy(row)
+            elif result is Inserted.DUPLICATE:
+                copies.append(row)
+        for row in copies:
+            # Acknowledged only if the write matched: after a rollback the first copy is gone, and this one is inserted again.
+            if await self._deliveries.submit((row.id, row.conversation)):
+                del open_rows[row]
+                self._metrics.count_item("message", "duplicate")
+                self._intake.gone(row, unknown=False)
+
+    async def _store_raw(self, row: InboxRow) -> None:
+        """Keep the bytes of a message whose names the database cannot hold. It is not answered."""
+        logger.warning("message cannot be encoded, stored raw")
+        key = hashlib.sha256(row.item).hexdigest()
+        nameless = OtherItem(key=key, field="messages", phone_number_id=None, account_id=None, item=row.item)
+        await self._store_events([nameless])
+        self._intake.gone(row, unknown=False)
+
+    async def _accept_rest(self, webhook: Webhook) -> None:
+        targets = [(status, _target_of(status)) for status in webhook.statuses]
+        known = [StatusWrite(status=status, target=target) for status, target in targets if target is not None]
+        matched = await asyncio.gather(*map(self._statuses.submit, known)) if known else []
+        strays = [status for status, target in targets if target is None]
+        for write, found in zip(known, matched, strict=True):
+            if found:
+                self._metrics.count_item("status", "new")
+                self._intake.status_arrived(write.row_id)
+            else:
+                strays.append(write.status)
+        if strays or webhook.others:
+            await self._store_events([*map(_event_of, strays), *webhook.others])
+
+    async def _store_events(self, items: Sequence[OtherItem]) -> None:
+        now = datetime.now(UTC)
+        documents = [_encode_event(item, now) for item in items]
+        submitted = [self._events.submit(document, len(document.raw)) for document in documents]
+        for item, inserted in zip(items, await asyncio.gather(*submitted), strict=True):
+            if inserted is Inserted.REFUSED:
+                raise StoreUnavailable
+            kind = "status" if item.field == STATUS_FIELD else "other"
+            self._metrics.count_item(kind, "duplicate" if inserted is Inserted.DUPLICATE else "ignored")
+
+
+def _target_of(status: StatusUpdate) -> CallbackData | None:
+    """Return the part that a status is about, as far as its callback data tells; None for one that we cannot place."""
+    return read_callback_data(status.callback_data) if status.rank else None
+
+
+def _event_of(status: StatusUpdate) -> OtherItem:
+    return OtherItem(
+        key=status_key(status),
+        field=STATUS_FIELD,
+        phone_number_id=status.phone_number_id,
+        account_id=None,
+        item=status.item,
+    )
+
+
+def _encode_event(item: OtherItem, now: datetime) -> RawBSONDocument:
+    document = {
+        "_id": item.key,
+        "field": item.field,
+        "phone_number_id": item.phone_number_id,
+        "account_id": item.account_id,
+        "item": item.item,
+        "at": now,
+    }
+    if encoded := encode(document):
+        return encoded
+    # A name that the database cannot hold: the bytes alone, which say it all.
+    bare = encode({"_id": hashlib.sha256(item.item).hexdigest(), "field": "", "item": item.item, "at": now})
+    assert bare is not None  # noqa: S101 - bytes, a digest and a date always encode
+    return bare

@@ -1,0 +1,215 @@
+"""The rounds: once a second each node looks who is alive, takes over from the dead, and adopts what is its own and not in
+its memory (a write whose result was unknown). In the steady state a round reads ``nodes`` and nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Final, Protocol
+
+from pymongo import UpdateOne
+
+from whatsapp_hub.cloud_api.messages import ConversationId
+from whatsapp_hub.database import Database
+from whatsapp_hub.errors import StoreUnavailable
+from whatsapp_hub.inbox.document import NOBODY, InboxRow, Stage, State
+from whatsapp_hub.inbox.nodes import Nodes, View
+from whatsapp_hub.inbox.store import unknown_on_error
+from whatsapp_hub.settings import Timing
+from whatsapp_hub.telemetry.health import Health
+
+logger = logging.getLogger("inbox")
+
+SLICE: Final = 200  # documents taken over in one go
+ADOPT_FOR_S: Final = 60.0  # a write whose result was unknown can land this late
+SWEEP_EVERY_S: Final = 30.0
+FORGET_AFTER_S: Final = 120.0
+
+#: Taken over in these stages, a document had work under way, which counts as an attempt; waiting burns none.
+WORKING: Final = frozenset({Stage.NEW.value, Stage.REPLYING.value})
+
+
+class Holder(Protocol):
+    """Who holds documents in memory: the dispatcher."""
+
+    def holds(self, row_id: str, conversation: ConversationId, state: State) -> bool:
+        """Whether a document is in memory, or about to be."""
+        ...
+
+    def take(self, row: InboxRow) -> None:
+        """Go on with a document that has just become ours."""
+        ...
+
+    @property
+    def unknown_at(self) -> float:
+        """When the result of a write was last unknown, in monotonic seconds."""
+        ...
+
+    def abandon(self) -> None:
+        """Drop everything at once: nothing in memory is ours any more."""
+        ...
+
+    def waiting_for_status(self) -> Sequence[str]:
+        """Return the ids of the documents that wait for a status."""
+        ...
+
+    def status_arrived(self, row_id: str) -> None:
+        """A status told something about a reply of this message."""
+        ...
+
+
+class Recovery:
+    """Keeps this node alive and picks up what nobody works on."""
+
+    def __init__(
+        self,
+        database: Database,
+        nodes: Nodes,
+        holder: Holder,
+        health: Health,
+        timing: Timing,
+        *,
+        prepare: Callable[[], Awaitable[None]],
+        on_cache_epoch: Callable[[View], None],
+    ) -> None:
+        """Work for one node.
+
+        ``prepare`` makes the database fit to be used, before this node joins. ``on_cache_epoch`` is called when an
+        operator cleared or warmed the caches.
+        """
+        self._inbox = database.inbox
+        self._nodes = nodes
+        self._holder = holder
+        self._health = health
+        self._timing = timing
+        self._prepare = prepare
+        self._on_cache_epoch = on_cache_epoch
+        self._prepared = False
+        self._failing = True
+        self.joined = False  #: whether what is stored now has an owner that counts
+        self.outage_ended_at = float("-inf")  #: monotonic seconds
+        self._view: View | None = None
+        self._swept_at = float("-inf")
+        self._gone_since: dict[str, float] = {}
+
+    async def run(self) -> None:
+        """Do rounds until cancelled."""
+        while True:
+            try:
+                await self._round()
+                if self._failing:
+                    self._failing, self.outage_ended_at = False, time.monotonic()
+                self._health.database_answered()
+            except StoreUnavailable as error:
+                self._failing = True
+                self._health.database_failed("the database does not answer")
+                if self.joined and not self._nodes.may_send():
+                    self._lose(str(error))
+            await asyncio.sleep(self._timing.round_s)
+
+    async def hand_back(self) -> None:
+        """Give up everything that is ours, so that others take it at once. Raises ``StoreUnavailable``."""
+        with unknown_on_error("hand back"):
+            await self._inbox.update_many({"owner": self._nodes.id}, {"$set": {"owner": NOBODY}, "$inc": {"epoch": 1}})
+        await self._nodes.leave()
+
+    async def _round(self) -> None:
+        if not self._prepared:
+            await self._prepare()
+            self._prepared = True
+        if not self.joined:
+            await self._nodes.join()
+            self.joined = True
+        elif self._nodes.renewal_due and not await self._nodes.renew():
+            self._lose("declared dead by another node")
+            return
+        view = await self._nodes.look()
+        if view.lost:
+            self._lose("declared dead by another node")
+            return
+        if self._view is None or view.cache_epoch != self._view.cache_epoch:
+            self._on_cache_epoch(view)
+        self._view = view
+        await self._take_over(view)
+        await self._adopt()
+        await self._read_back_statuses()
+
+    def _lose(self, why: str) -> None:
+        logger.warning("node lost, starting over under a new id", extra={"node": self._nodes.id, "why": why})
+        self.joined = False
+        self._holder.abandon()
+
+    async def _take_over(self, view: View) -> None:
+        """Take over what dead nodes, stopped ones and nobody own."""
+        now = time.monotonic()
+        self._gone_since = {node: self._gone_since.get(node, now) for node in view.gone}
+        query: dict[str, Any] = {"owner": {"$in": [NOBODY, *view.gone]}}
+        if now - self._swept_at >= SWEEP_EVERY_S:  # and, now and then, of nodes that nobody remembers
+            query = {"owner": {"$exists": True, "$nin": sorted(view.living)}}
+        if await self._take_all(query):
+            return
+        if "$nin" in query["owner"]:
+            self._swept_at = now
+        for node, since in self._gone_since.items():
+            if now - since > FORGET_AFTER_S:
+                await self._nodes.forget(node)
+
+    async def _adopt(self) -> None:
+        """Pick up what is ours and not in memory, for as long as a write whose result was unknown may still land."""
+        if time.monotonic() - self._holder.unknown_at < ADOPT_FOR_S:
+            await self._take_all({"owner": self._nodes.id})
+
+    async def _take_all(self, query: Mapping[str, Any]) -> int:
+        """Make what the query finds ours, slice by slice; return how many there were."""
+        taken = 0
+        with unknown_on_error("find unowned"):
+            found = self._inbox.find(query, {"conversation": 1, "state": 1, "stage": 1, "owner": 1, "epoch": 1})
+            strays = []
+            async for document in found.sort("place", 1):
+                row_id, state = document["_id"], State(document["state"])
+                if document["owner"] != self._nodes.id or not self._holder.holds(row_id, document["conversation"], state):
+                    strays.append(document)
+                if len(strays) == SLICE:
+                    taken += await self._take(strays)
+                    strays = []
+            return taken + await self._take(strays)
+
+    async def _take(self, strays: Sequence[Mapping[str, Any]]) -> int:
+        if not strays:
+            return 0
+        await self._inbox.bulk_write([_taking(stray, self._nodes.id) for stray in strays], ordered=False)
+        # Somebody else may have been faster, so what has become ours is read.
+        ids = {stray["_id"]: stray["epoch"] + 1 for stray in strays}
+        query = {"_id": {"$in": list(ids)}, "owner": self._nodes.id}
+        async for document in self._inbox.find(query):
+            if document["epoch"] == ids[document["_id"]]:
+                self._holder.take(InboxRow.from_document(document))
+        logger.info("took over messages", extra={"count": len(strays)})
+        return len(strays)
+
+    async def _read_back_statuses(self) -> None:
+        """Statuses may have come to another node: one find for all that wait."""
+        waiting = self._holder.waiting_for_status()
+        if not waiting:
+            return
+        with unknown_on_error("read back statuses"):
+            query = {"_id": {"$in": list(waiting)}, "parts": {"$elemMatch": {"state": "sending", "rank": {"$gt": 0}}}}
+            async for document in self._inbox.find(query, {"_id": 1}):
+                self._holder.status_arrived(document["_id"])
+
+
+def _taking(stray: Mapping[str, Any], owner: str) -> UpdateOne:
+    worked = stray["state"] == State.ACTIVE.value and stray["stage"] in WORKING
+    return UpdateOne(
+        {
+            "_id": stray["_id"],
+            "conversation": stray["conversation"],
+            "state": stray["state"],
+            "owner": stray["owner"],
+            "epoch": stray["epoch"],
+        },
+        {"$set": {"owner": owner}, "$inc": {"epoch": 1, "attempts": int(worked)}},
+    )
