@@ -1,0 +1,115 @@
+"""What an assistant is: it gets a turn of a conversation and returns what to say.
+
+An assistant of your own is any object with ``async def reply(self, turn)``, and a factory that makes it, named in
+``ASSISTANTS`` (``docs/assistants.md`` has an example). The factory is called once, without arguments, when the server
+starts. What it returns may be an asynchronous context manager, which is then entered at the start and left at the end:
+the place for a client session. What a turn brings and what may be returned stands below and does not change between
+minor versions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from whatsapp_hub.errors import AssistantFailed
+from whatsapp_hub.tenants.business import AssistantChoice
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Text:
+    """A text to send. Longer ones than WhatsApp takes are split for you."""
+
+    body: str = field(repr=False)
+
+
+#: What an assistant can answer with.
+Reply = Text
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CustomerMessage:
+    """One message of the customer, in a form that an assistant can use."""
+
+    id: str
+    kind: str  #: Meta's ``type``: ``text``, ``image``, ...
+    text: str = field(repr=False)  #: what was said or, for other kinds, what came in words
+    timestamp: int  #: unix seconds
+    raw: bytes = field(repr=False)  #: the message as Meta sent it, JSON
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PastTurn:
+    """One earlier turn of the same conversation."""
+
+    customer: str = field(repr=False)
+    reply: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Turn:
+    """Everything an assistant may know about one turn, and nothing of any other business or customer."""
+
+    id: str  #: the same if the turn has to be asked for again
+    business_id: str
+    business_name: str
+    sub_domain: str
+    phone_number_id: str
+    customer: str = field(repr=False)  #: a phone number or a BSUID
+    customer_name: str = field(repr=False)
+    messages: tuple[CustomerMessage, ...]  #: what came since the last turn, oldest first, at least one
+    history: tuple[PastTurn, ...]  #: oldest first
+    choice: AssistantChoice | None = None  #: what the business's document says about its assistant
+
+
+class Assistant(Protocol):
+    """Writes replies. May be called for many turns at once."""
+
+    async def reply(self, turn: Turn) -> Sequence[Reply]:
+        """Return what to send, in order; nothing to stay silent.
+
+        Raises:
+            AssistantFailed: no answer; the turn is tried again later, and after five times becomes a dead letter.
+
+        """
+        ...
+
+
+#: What an operator's own assistant may return: one or several texts, plain or as ``Text``; None to stay silent.
+Answer = str | Text | Sequence[str | Text] | None
+
+
+class OwnAssistant(Protocol):
+    """An operator's own assistant: the same, with more freedom in what it returns."""
+
+    async def reply(self, turn: Turn) -> Answer:
+        """Return what to send. Whatever it raises is taken as ``AssistantFailed``."""
+        ...
+
+
+def read_answer(answer: Answer) -> tuple[Reply, ...]:
+    """Bring what an operator's assistant returned into one form, without texts that say nothing.
+
+    Raises:
+        AssistantFailed: it is something else than an answer.
+
+    """
+    match answer:
+        case None:
+            return ()
+        case str() | Text():
+            texts: Sequence[object] = (answer,)
+        case list() | tuple():
+            texts = answer
+        case _:
+            raise AssistantFailed(f"the assistant returned {type(answer).__name__}, not text")
+    return tuple(reply for reply in map(_read_text, texts) if reply.body.strip())
+
+
+def _read_text(text: object) -> Text:
+    if isinstance(text, str):
+        return Text(body=text)
+    if isinstance(text, Text) and isinstance(text.body, str):
+        return text
+    raise AssistantFailed(f"the assistant returned {type(text).__name__} among its texts")

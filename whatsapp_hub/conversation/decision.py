@@ -1,0 +1,150 @@
+"""Deciding what to say: what a turn answers, and the assistant's reply made durable (the commit point)."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Sequence
+from random import Random
+from typing import Final
+
+from whatsapp_hub.assistants.base import Assistant, CustomerMessage, PastTurn, Reply, Turn
+from whatsapp_hub.cloud_api.outgoing import split_text, text_part
+from whatsapp_hub.cloud_api.reading import read_text, wants_reply
+from whatsapp_hub.conversation.history import History
+from whatsapp_hub.conversation.holds import Holds
+from whatsapp_hub.conversation.steps import CannotGoOn, Dead, Later, StepBack, begin, write_stage
+from whatsapp_hub.errors import AssistantFailed
+from whatsapp_hub.inbox.document import InboxRow, Part, Stage
+from whatsapp_hub.inbox.outcomes import MOST_GATHERED, Outcomes
+from whatsapp_hub.telemetry.metrics import Metrics
+from whatsapp_hub.tenants.business import AssistantChoice, Business
+
+logger = logging.getLogger("conversation")
+
+MAX_ATTEMPTS: Final = 5
+MOST_CHARACTERS: Final = 16_000  # of a customer's words in one turn
+GATHERS_UNTIL: Final = 2  # a message with two attempts behind it gathers nothing, so that poison dies alone
+
+
+class Decision:
+    """Finds out what a message is answered with."""
+
+    def __init__(
+        self,
+        *,
+        outcomes: Outcomes,
+        history: History,
+        holds: Holds,
+        choose_assistant: Callable[[AssistantChoice | None], Assistant],
+        show_typing: Callable[[InboxRow, Business], None],
+        metrics: Metrics,
+        rng: Random,
+        retry_base_s: float,
+    ) -> None:
+        """Take what deciding needs. A failed assistant is asked again after ``retry_base_s``, then twice that, ..."""
+        self._outcomes = outcomes
+        self._history = history
+        self._holds = holds
+        self._choose_assistant = choose_assistant
+        self._show_typing = show_typing
+        self._metrics = metrics
+        self._rng = rng
+        self._retry_base_s = retry_base_s
+
+    async def decide(self, row: InboxRow) -> None:
+        """Give the row its members and its parts, durably; both stay empty where nothing has to be said.
+
+        Raises:
+            CannotGoOn: not now, or never.
+            NotOurs, StoreUnavailable: let go of the row.
+
+        """
+        if row.attempts > MAX_ATTEMPTS:
+            raise Dead(f"failed {MAX_ATTEMPTS} times: the process died or gave up while it worked on this message")
+        business = await self._holds.find_business(row.phone_number_id)
+        if not business.enabled:
+            return
+        queued, past = self._outcomes.queued(row.conversation), self._history.read(row.conversation)
+        taken = await self._gather(row, await queued)
+        messages = tuple(map(customer_message, taken))
+        replies: Sequence[Reply] = ()
+        history = await past
+        if any(wants_reply(message.kind) for message in messages):
+            replies = await self._ask(row, business, messages, history)
+        row.said = joined(messages)
+        row.members = [other.id for other in taken if other is not row]
+        row.parts = [
+            Part(body=text_part(text), attempt=row.sends) for reply in replies for text in split_text(reply.body)
+        ]
+        if row.parts or row.members:
+            await self._commit(row)
+
+    async def _gather(self, row: InboxRow, queued: Sequence[InboxRow]) -> list[InboxRow]:
+        """Choose what this turn answers: its own message and what waits, in order, as much as fits."""
+        earlier = await self._outcomes.rows(row.members) if row.members else {}  # of a dead letter that is retried
+        if row.attempts > GATHERS_UNTIL:
+            queued = ()
+        taken: list[InboxRow] = []
+        characters = 0
+        for candidate in sorted([row, *earlier.values(), *queued], key=lambda one: one.order):
+            characters += len(candidate.item)
+            if taken and (len(taken) == MOST_GATHERED or characters > MOST_CHARACTERS):
+                break
+            taken.append(candidate)
+        if row not in taken:
+            raise StepBack
+        return taken
+
+    async def _ask(
+        self, row: InboxRow, business: Business, messages: tuple[CustomerMessage, ...], history: tuple[PastTurn, ...]
+    ) -> Sequence[Reply]:
+        self._show_typing(row, business)
+        turn = Turn(
+            id=row.id,
+            business_id=business.id,
+            business_name=business.name,
+            sub_domain=business.sub_domain,
+            phone_number_id=row.phone_number_id,
+            customer=row.customer,
+            customer_name=row.profile_name,
+            messages=messages,
+            history=history,
+            choice=business.assistant,
+        )
+        began = time.perf_counter()
+        try:
+            return await self._choose_assistant(business.assistant).reply(turn)
+        except AssistantFailed as error:
+            raise self._failed(row, str(error)) from error
+        except Exception as error:  # noqa: BLE001 - an operator's own assistant may raise anything; the turn is tried again
+            logger.exception("assistant raised", extra={"message_id": row.message_id, "business": business.sub_domain})
+            raise self._failed(row, type(error).__name__) from error
+        finally:
+            self._metrics.observe_turn("assistant", time.perf_counter() - began)
+
+    def _failed(self, row: InboxRow, why: str) -> CannotGoOn:
+        if row.attempts >= MAX_ATTEMPTS:
+            return Dead(f"failed {MAX_ATTEMPTS} times: the assistant: {why}")
+        delay_s = self._rng.uniform(0.5, 1.0) * self._retry_base_s * 2**row.attempts
+        row.attempts += 1
+        return Later(Stage.BACKOFF, delay_s)
+
+    async def _commit(self, row: InboxRow) -> None:
+        """Store what will be said and what it answers, before anything is sent."""
+        if row.parts:
+            begin(row, 0)
+        values = {"members": row.members, "parts": [part.to_document() for part in row.parts]}
+        await write_stage(self._outcomes, row, values, stage=Stage.REPLYING)
+        await self._outcomes.finish_members(row)
+
+
+def customer_message(row: InboxRow) -> CustomerMessage:
+    """Read what an assistant is shown of a message."""
+    kind, text = read_text(row.item)
+    return CustomerMessage(id=row.message_id, kind=kind, text=text, timestamp=row.place, raw=row.item)
+
+
+def joined(messages: Iterable[CustomerMessage]) -> str:
+    """Return the words of several messages as one text."""
+    return "\n".join(message.text for message in messages)

@@ -1,0 +1,167 @@
+"""Sending a reply that is decided: its parts one after the other, each settled durably before the next.
+
+Graph has no idempotency key. A send whose outcome is unknown waits for the status that would tell, and only when none has
+come for long enough is it sent again, under a new attempt number, and counted.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from random import Random
+from typing import Final, Protocol
+
+from whatsapp_hub.cloud_api.errors import SendResult, Verdict, retry_delay_s
+from whatsapp_hub.cloud_api.messages import FAILED_RANK
+from whatsapp_hub.cloud_api.outgoing import build_send, callback_data
+from whatsapp_hub.conversation.decision import MAX_ATTEMPTS
+from whatsapp_hub.conversation.holds import HoldKind, Holds
+from whatsapp_hub.conversation.steps import CannotGoOn, Dead, Held, Later, begin, parts_values, write_stage
+from whatsapp_hub.errors import NotOurs
+from whatsapp_hub.inbox.document import InboxRow, Part, PartState, Stage, State
+from whatsapp_hub.inbox.outcomes import Outcomes
+from whatsapp_hub.inbox.store import failure_reason
+from whatsapp_hub.settings import Timing
+from whatsapp_hub.telemetry.metrics import Metrics
+from whatsapp_hub.tenants.business import Business
+
+logger = logging.getLogger("conversation")
+
+FEW_TRIES: Final = frozenset({1, 131000})  # codes that say so little that they are tried a few times only
+
+
+class Sender(Protocol):
+    """Who sends to Graph."""
+
+    async def send(self, *, phone_number_id: str, token: str, body: bytes, may_send: Callable[[], bool]) -> SendResult:
+        """Send one message; never raises. ``may_send`` is asked as late as can be."""
+        ...
+
+
+class Delivery:
+    """Sends the parts of decided replies."""
+
+    def __init__(
+        self,
+        *,
+        outcomes: Outcomes,
+        holds: Holds,
+        sender: Sender,
+        may_send: Callable[[], bool],
+        outage_ended_at: Callable[[], float],
+        metrics: Metrics,
+        rng: Random,
+        timing: Timing,
+    ) -> None:
+        """Take what sending needs. ``outage_ended_at`` tells when webhooks could last not be received (monotonic)."""
+        self._outcomes = outcomes
+        self._holds = holds
+        self._sender = sender
+        self._may_send = may_send
+        self._outage_ended_at = outage_ended_at
+        self._metrics = metrics
+        self._rng = rng
+        self._timing = timing
+
+    async def deliver(self, row: InboxRow, business: Business) -> None:
+        """Send what has not been sent. The last part is left for the caller to settle, together with the outcome.
+
+        Raises:
+            CannotGoOn: not now, or never.
+            NotOurs, StoreUnavailable: let go of the row.
+
+        """
+        began = time.perf_counter()
+        for index, part in enumerate(row.parts):
+            if part.state is PartState.SENT:
+                continue
+            if part.state is PartState.WAITING:
+                begin(row, index)
+                await write_stage(self._outcomes, row, parts_values(row, index), stage=Stage.REPLYING)
+            if row.cleared == index or await self._clear(row, index):
+                await self._send(row, index, part, business)
+            if index + 1 < len(row.parts):
+                # One write: this part is settled, and the next may have been sent from now on.
+                begin(row, index + 1)
+                await write_stage(self._outcomes, row, parts_values(row, index, index + 1), stage=Stage.REPLYING)
+        self._metrics.observe_turn("send", time.perf_counter() - began)
+
+    async def _send(self, row: InboxRow, index: int, part: Part, business: Business) -> None:
+        row.cleared = None
+        result = await self._sender.send(
+            phone_number_id=row.phone_number_id,
+            token=business.access_token or "",
+            body=build_send(
+                part.body,
+                customer=row.customer,
+                callback_data=callback_data(row.customer, row.message_id, index, part.attempt),
+            ),
+            may_send=self._may_send,
+        )
+        if result.verdict is not Verdict.SENT:
+            raise self._not_sent(row, part, result, business)
+        part.state, part.wamid = PartState.SENT, result.wamid or part.wamid
+        self._metrics.count_reply("sent", business.sub_domain)
+
+    def _not_sent(self, row: InboxRow, part: Part, result: SendResult, business: Business) -> CannotGoOn | NotOurs:
+        """Say what follows from a send that failed."""
+        logger.warning(
+            "reply not sent",
+            extra={
+                "message_id": row.message_id,
+                "business": business.sub_domain,
+                "verdict": result.verdict.value,
+                "reason": result.reason,
+            },
+        )
+        if result.verdict is Verdict.UNKNOWN:
+            return self._ambiguous(row, business)
+        part.state = PartState.WAITING
+        if result.verdict is Verdict.DEAD:
+            return Dead(result.reason)
+        if result.verdict is Verdict.HOLD:
+            number = row.phone_number_id
+            self._holds.hold(number, HoldKind.REFUSED, result.reason, business, again_after_s=result.retry_after_s)
+            return Held(result.reason)
+        if not self._may_send():
+            return NotOurs()
+        part.failures += 1
+        if result.code in FEW_TRIES and part.failures >= MAX_ATTEMPTS:
+            return Dead(f"failed {MAX_ATTEMPTS} times: {result.reason}")
+        timing = self._timing
+        delay_s = retry_delay_s(
+            result, part.failures, self._rng, base_s=timing.retry_base_s, max_s=timing.retry_max_s
+        )
+        return Later(Stage.BACKOFF, delay_s)
+
+    def _ambiguous(self, row: InboxRow, business: Business) -> Later:
+        self._metrics.count_reply("ambiguous", business.sub_domain)
+        row.waiting_since = time.monotonic()
+        return Later(Stage.AMBIGUOUS, self._timing.status_wait_s)
+
+    async def _clear(self, row: InboxRow, index: int) -> bool:
+        """Find out about a part that may have been sent: False when a status says so, True when it may be sent again."""
+        part = row.parts[index]
+        told = (await self._read_again(row)).parts[index]
+        part.rank, part.wamid = told.rank, told.wamid
+        if part.rank == FAILED_RANK:
+            raise Dead(failure_reason(None))
+        if part.rank > 0:
+            part.state = PartState.SENT
+            return False
+        if row.stage is not Stage.AMBIGUOUS or not row.waiting_since:
+            raise self._ambiguous(row, await self._holds.find_business(row.phone_number_id))
+        since = max(row.waiting_since, self._outage_ended_at())  # an outage starts the wait anew
+        if (left_s := since + self._timing.status_wait_s - time.monotonic()) > 0:
+            raise Later(Stage.AMBIGUOUS, left_s, durable=False)
+        begin(row, index)
+        still_none = {f"parts.{index}.rank": 0}
+        await write_stage(self._outcomes, row, parts_values(row, index), stage=Stage.REPLYING, also=still_none)
+        return True
+
+    async def _read_again(self, row: InboxRow) -> InboxRow:
+        stored = (await self._outcomes.rows([row.id])).get(row.id)
+        if stored is None or (stored.owner, stored.epoch, stored.state) != (row.owner, row.epoch, State.ACTIVE):
+            raise NotOurs
+        return stored

@@ -1,0 +1,156 @@
+"""Numbers that cannot be answered now: held, told to the operator, and released by themselves when the cause is gone."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Protocol
+
+from whatsapp_hub.conversation.steps import Held, Later
+from whatsapp_hub.errors import StoreUnavailable
+from whatsapp_hub.inbox.document import Stage
+from whatsapp_hub.telemetry.metrics import Metrics
+from whatsapp_hub.tenants.business import Business, Unserved
+
+logger = logging.getLogger("business_service")
+
+
+class HoldKind(StrEnum):
+    """Why nothing is sent for a number."""
+
+    UNSERVED = "unserved"  #: no business has it, or several claim it
+    FAULT = "fault"  #: the business's document cannot be used
+    REFUSED = "refused"  #: Graph refuses the token, a permission or the account
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hold:
+    """Why and since when a number is held."""
+
+    kind: HoldKind
+    reason: str  #: in words for the operator
+    sub_domain: str
+    token: str | None = field(repr=False)  #: the one that was refused
+    again_at: float | None  #: monotonic seconds; then the same token may work again. None: only another token will
+
+
+class Tenants(Protocol):
+    """Where businesses come from."""
+
+    async def find(self, phone_number_id: str) -> Business | Unserved:
+        """Return the business of a number, cached."""
+        ...
+
+    def sub_domain_of(self, phone_number_id: str) -> str | None:
+        """Name the business of a number, from memory."""
+        ...
+
+    async def find_past_cache(self, phone_number_id: str) -> Business | Unserved:
+        """Read the business of a number as it stands in the database."""
+        ...
+
+
+class Holds:
+    """The numbers held by this process."""
+
+    def __init__(self, tenants: Tenants, metrics: Metrics, *, recheck_s: float) -> None:
+        """Look every ``recheck_s`` seconds whether a hold can end."""
+        self._tenants = tenants
+        self._metrics = metrics
+        self._recheck_s = recheck_s
+        self._holds: dict[str, Hold] = {}
+        self.on_release: Callable[[str], None] = lambda _: None
+
+    async def find_business(self, phone_number_id: str) -> Business:
+        """Return the business to answer for.
+
+        Raises:
+            Held: nothing can be sent for this number now.
+            Later: the database does not say; nothing has changed.
+
+        """
+        if hold := self._holds.get(phone_number_id):
+            raise Held(hold.reason)
+        try:
+            found = await self._tenants.find(phone_number_id)
+        except StoreUnavailable:
+            raise Later(Stage.NEW, self._recheck_s, durable=False) from None
+        if isinstance(found, Unserved):
+            self.hold(phone_number_id, HoldKind.UNSERVED, found.reason, None)
+            raise Held(found.reason)
+        if found.enabled and (found.fault or found.access_token is None):
+            reason = found.fault or "the business has no access token"
+            self.hold(phone_number_id, HoldKind.FAULT, reason, found)
+            raise Held(reason)
+        return found
+
+    def sub_domain(self, phone_number_id: str) -> str:
+        """Name the business of a number for a metric."""
+        return self._tenants.sub_domain_of(phone_number_id) or "other"
+
+    def hold(
+        self,
+        phone_number_id: str,
+        kind: HoldKind,
+        reason: str,
+        business: Business | None,
+        again_after_s: float | None = None,
+    ) -> None:
+        """Send nothing for this number until its cause is gone, or for ``again_after_s`` seconds where that may be enough."""
+        if phone_number_id in self._holds:
+            return
+        hold = Hold(
+            kind=kind,
+            reason=reason,
+            sub_domain=business.sub_domain if business else "other",
+            token=business.access_token if business else None,
+            again_at=None if again_after_s is None else time.monotonic() + again_after_s,
+        )
+        self._holds[phone_number_id] = hold
+        self._metrics.business_held.labels(self._metrics.business_label(hold.sub_domain), kind.value).set(1)
+        logger.error(
+            "business held",
+            extra={"business": hold.sub_domain, "phone_number_id": phone_number_id, "reason": reason},
+        )
+
+    async def run(self) -> None:
+        """Look again and again whether a hold can end, until cancelled."""
+        while True:
+            await asyncio.sleep(self._recheck_s)
+            for phone_number_id in list(self._holds):
+                await self.recheck(phone_number_id)
+
+    async def recheck(self, phone_number_id: str) -> None:
+        """Release a number if its cause is gone."""
+        hold = self._holds.get(phone_number_id)
+        if hold is None:
+            return
+        try:
+            found = await self._tenants.find_past_cache(phone_number_id)
+        except StoreUnavailable:
+            return
+        if not _still_held(hold, found, time.monotonic()):
+            self._release(phone_number_id)
+
+    def _release(self, phone_number_id: str) -> None:
+        hold = self._holds.pop(phone_number_id)
+        label = self._metrics.business_label(hold.sub_domain)
+        if not any(h.sub_domain == hold.sub_domain and h.kind is hold.kind for h in self._holds.values()):
+            self._metrics.business_held.labels(label, hold.kind.value).set(0)
+        logger.info("business released", extra={"business": hold.sub_domain, "phone_number_id": phone_number_id})
+        self.on_release(phone_number_id)
+
+    def __len__(self) -> int:
+        return len(self._holds)
+
+
+def _still_held(hold: Hold, found: Business | Unserved, now: float) -> bool:
+    if isinstance(found, Unserved) or (found.enabled and found.fault):
+        return True
+    if hold.kind is not HoldKind.REFUSED or not found.enabled:
+        return False
+    return found.access_token == hold.token and (hold.again_at is None or now < hold.again_at)

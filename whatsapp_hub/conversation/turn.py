@@ -1,0 +1,162 @@
+"""One reply, from a message that holds its conversation's lock to its outcome: the only state machine of the hub.
+
+A turn works on one row and may be resumed by any process at any step: what it has decided stands in the document. Each
+step is durable before the next one shows.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from datetime import UTC, datetime
+
+from whatsapp_hub.cloud_api.messages import FAILED_RANK
+from whatsapp_hub.cloud_api.reading import read_text
+from whatsapp_hub.conversation.decision import Decision, customer_message, joined
+from whatsapp_hub.conversation.delivery import Delivery
+from whatsapp_hub.conversation.history import Entry, History
+from whatsapp_hub.conversation.holds import Holds
+from whatsapp_hub.conversation.steps import (
+    CannotGoOn,
+    Dead,
+    End,
+    Held,
+    Later,
+    Progress,
+    StepBack,
+    Wait,
+    is_decided,
+    parts_values,
+    write_stage,
+)
+from whatsapp_hub.errors import NotOurs, StoreUnavailable
+from whatsapp_hub.inbox.document import InboxRow, Outcome, Stage, State
+from whatsapp_hub.inbox.outcomes import Outcomes
+from whatsapp_hub.inbox.store import failure_reason
+from whatsapp_hub.telemetry.metrics import Metrics
+from whatsapp_hub.tenants.business import Business
+
+logger = logging.getLogger("conversation")
+
+
+class Turns:
+    """Runs turns. Nothing is kept between two calls of ``advance`` but what stands in the row."""
+
+    def __init__(
+        self,
+        *,
+        decision: Decision,
+        delivery: Delivery,
+        outcomes: Outcomes,
+        history: History,
+        holds: Holds,
+        metrics: Metrics,
+        reply_max_age_s: float,
+    ) -> None:
+        """Answer messages that are, by Meta's timestamp, at most ``reply_max_age_s`` old."""
+        self._decision = decision
+        self._delivery = delivery
+        self._outcomes = outcomes
+        self._history = history
+        self._holds = holds
+        self._metrics = metrics
+        self._reply_max_age_s = reply_max_age_s
+
+    async def advance(self, row: InboxRow) -> Progress:
+        """Carry a turn on as far as it goes now. Raises for a bug only: any doubt lets go of the row."""
+        try:
+            try:
+                await self._go_on(row)
+            except CannotGoOn as why:
+                return await self._give_way(row, why)
+        except (StoreUnavailable, NotOurs):
+            return End.LET_GO
+        return End.FINISHED
+
+    async def _go_on(self, row: InboxRow) -> None:
+        if row.stage is not Stage.AMBIGUOUS and time.time() - row.place > self._reply_max_age_s:
+            raise Dead("too old: the customer wrote it longer ago than REPLY_MAX_AGE_S")
+        if is_decided(row):
+            await self._outcomes.finish_members(row)  # who decided it may have died before that
+        else:
+            await self._decision.decide(row)
+        if not row.parts:
+            await self._finish(row, None)
+            return
+        business = await self._holds.find_business(row.phone_number_id)
+        if not business.enabled:
+            raise Dead("the business was switched off before its reply was sent")
+        await self._delivery.deliver(row, business)
+        await self._finish(row, await self._to_remember(row, business))
+
+    async def _give_way(self, row: InboxRow, why: CannotGoOn) -> Progress:
+        match why:
+            case Held(reason=reason):
+                if row.stage is not Stage.HELD:
+                    values = {**parts_values(row), "reason": reason}
+                    await write_stage(self._outcomes, row, values, stage=Stage.HELD)
+                return Wait(None)
+            case Later(stage=stage, delay_s=delay_s, durable=durable):
+                if durable:
+                    values = {**parts_values(row), "attempts": row.attempts}
+                    await write_stage(self._outcomes, row, values, stage=stage)
+                return Wait(delay_s)
+            case StepBack():
+                await write_stage(self._outcomes, row, {"state": State.QUEUED.value}, stage=Stage.NEW)
+                return End.STEPPED_BACK
+            case Dead(reason=reason):
+                await self._bury(row, reason)
+        return End.FINISHED
+
+    async def _finish(self, row: InboxRow, remember: Entry | None) -> None:
+        """Release the lock: answered, or nothing to answer."""
+        remembered = self._history.append(remember) if remember else None
+        values = {
+            "state": State.DONE.value,
+            "outcome": (Outcome.REPLIED if row.parts else Outcome.NO_REPLY).value,
+            "done_at": datetime.now(UTC),
+            **parts_values(row, len(row.parts) - 1),
+        }
+        not_failed = {"parts.rank": {"$ne": FAILED_RANK}}
+        if not await self._outcomes.write(row, values, unset=["owner"], also=not_failed):
+            await self._bury_if_failed(row)
+        if remembered is None:
+            return
+        self._metrics.observe_turn("total", time.time() - row.arrival / 1e9)
+        try:
+            await remembered
+        except StoreUnavailable:  # no part of the promise: the customer has the answer
+            logger.warning("turn not remembered", extra={"message_id": row.message_id})
+
+    async def _to_remember(self, row: InboxRow, business: Business) -> Entry:
+        if not row.said:  # decided by another process
+            others = await self._outcomes.rows(row.members) if row.members else {}
+            row.said = joined(map(customer_message, sorted([row, *others.values()], key=lambda one: one.order)))
+        return Entry(
+            conversation=row.conversation,
+            turn_id=row.id,
+            business_id=business.id,
+            customer=row.said,
+            reply="\n".join(read_text(part.body)[1] for part in row.parts),
+        )
+
+    async def _bury_if_failed(self, row: InboxRow) -> None:
+        """The release did not match: Meta's ``failed`` status was faster, or the row is not ours any more."""
+        stored = (await self._outcomes.rows([row.id])).get(row.id)
+        if stored is None or not any(part.rank == FAILED_RANK for part in stored.parts):
+            raise NotOurs
+        raise Dead(failure_reason(None))
+
+    async def _bury(self, row: InboxRow, reason: str) -> None:
+        logger.error("dead letter", extra={"message_id": row.message_id, "reason": reason})
+        values = {
+            "state": State.DEAD.value,
+            "reason": reason,
+            "dead_at": datetime.now(UTC),
+            "attempts": row.attempts,
+            **parts_values(row),
+        }
+        if not await self._outcomes.write(row, values, unset=["owner"]):
+            raise NotOurs
+        if row.parts:
+            self._metrics.count_reply("failed", self._holds.sub_domain(row.phone_number_id))

@@ -1,0 +1,56 @@
+"""A business as the hub sees it (pure values). Where it comes from: ``tenants.directory``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AssistantChoice:
+    """Which assistant a business's own document asks for, and with what."""
+
+    kind: str | None  #: ``echo``, ``openai``, ``http``, ``none`` or an operator's name; None: the environment's
+    model: str | None = None
+    instructions: str | None = None
+    base_url: str | None = None
+    api_key: str | None = field(default=None, repr=False)
+    fallback_text: str | None = None
+    temperature: float | None = None
+    options: Mapping[str, object] = field(default_factory=dict, repr=False)  #: whatever else the document says
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Business:
+    """One tenant, its secrets decrypted. Never changed in place: a changed document makes a new one."""
+
+    id: str
+    name: str
+    sub_domain: str
+    account_id: str | None  #: its WhatsApp Business Account (``wabaId``)
+    phone_number_ids: tuple[str, ...]
+    enabled: bool  #: switched on, both as a business and for WhatsApp
+    access_token: str | None = field(repr=False)
+    token_expires_at: datetime | None = None
+    assistant: AssistantChoice | None = None
+    fault: str | None = None  #: why nothing may be sent for it, in words for the operator
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unserved:
+    """No business can be named for a phone number."""
+
+    reason: str  #: in words for the operator
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WebhookKeys:
+    """What counts on one webhook path."""
+
+    app_secrets: tuple[bytes, ...] = field(repr=False)  #: any of them may have signed
+    verify_token: str | None = field(repr=False)
+    #: Set where the business signs with a secret of its own: only these may be in what it signs.
+    only_phone_number_ids: frozenset[str] | None = None
+    only_account_id: str | None = None
+    sub_domain: str | None = None
