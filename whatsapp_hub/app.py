@@ -1,0 +1,255 @@
+"""The application: the one place where everything is put together.
+
+Each resource is a context that opens in order and closes in reverse. When the process stops, aiohttp first closes its
+sockets and lets the handlers end, then the contexts close: turns are drained and handed back while the node is still
+alive, then the HTTP sessions close, and the database last.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from random import Random
+from typing import Final
+
+import limits
+from aiohttp import web
+
+from whatsapp_hub.assistants.registry import Assistants, open_assistants
+from whatsapp_hub.cloud_api.client import GraphClient, open_session
+from whatsapp_hub.conversation.decision import Decision
+from whatsapp_hub.conversation.delivery import Delivery
+from whatsapp_hub.conversation.dispatcher import Dispatcher
+from whatsapp_hub.conversation.history import History
+from whatsapp_hub.conversation.holds import Holds
+from whatsapp_hub.conversation.pacing import Pacer
+from whatsapp_hub.conversation.turn import Turns
+from whatsapp_hub.conversation.typing_indicator import TypingIndicator
+from whatsapp_hub.database import Database, connect
+from whatsapp_hub.errors import StoreUnavailable
+from whatsapp_hub.http import keys
+from whatsapp_hub.http.client_address import ClientAddresses
+from whatsapp_hub.http.limits import Limits
+from whatsapp_hub.http.routes import add_routes
+from whatsapp_hub.http.webhook import Webhooks
+from whatsapp_hub.inbox.census import Census
+from whatsapp_hub.inbox.indexes import ensure_inbox_indexes
+from whatsapp_hub.inbox.journal import Journal
+from whatsapp_hub.inbox.nodes import Nodes, View
+from whatsapp_hub.inbox.outcomes import Outcomes
+from whatsapp_hub.inbox.recovery import Recovery
+from whatsapp_hub.inbox.store import InboxStore
+from whatsapp_hub.settings import Settings
+from whatsapp_hub.supervision import SideTasks
+from whatsapp_hub.telemetry.health import Health
+from whatsapp_hub.telemetry.metrics import Metrics
+from whatsapp_hub.tenants.directory import Directory
+from whatsapp_hub.tenants.indexes import ensure_indexes
+from whatsapp_hub.tenants.vault import Vault
+
+logger = logging.getLogger("hub")
+
+MAX_BODY_BYTES: Final = 4 * 1024 * 1024
+
+_DATABASE: Final = web.AppKey("database", Database)
+_SIDE_TASKS: Final = web.AppKey("side_tasks", SideTasks)
+_ASSISTANTS: Final = web.AppKey("assistants", Assistants)
+_GRAPH: Final = web.AppKey("graph", GraphClient)
+
+
+def create_app(settings: Settings) -> web.Application:
+    """Build the application. Nothing is opened before it starts."""
+    metrics = Metrics(max_businesses=settings.business_cache_size)
+    addresses = ClientAddresses(settings.trusted_proxies)
+    per_address = Limits(settings, metrics, addresses, lambda sub_domain: app[keys.DIRECTORY].webhook_keys(sub_domain))
+    app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[per_address.middleware])
+    app[keys.SETTINGS] = settings
+    app[keys.METRICS] = metrics
+    app[keys.HEALTH] = Health(metrics)
+    app[keys.CLIENT_ADDRESSES] = addresses
+    app[_SIDE_TASKS] = SideTasks()
+    add_routes(app)
+    app.on_shutdown.append(_stop_being_ready)
+
+    async def limits_context(_: web.Application) -> AsyncIterator[None]:
+        yield
+        await per_address.close()
+
+    app.cleanup_ctx.extend(
+        [limits_context, _database_context, _directory_context, _http_context, _conversation_context]
+    )
+    return app
+
+
+def has_failed(app: web.Application) -> bool:
+    """Whether the application stopped because something in it died."""
+    return app[_SIDE_TASKS].failed
+
+
+async def _stop_being_ready(app: web.Application) -> None:
+    app[keys.HEALTH].stop()
+
+
+async def _database_context(app: web.Application) -> AsyncIterator[None]:
+    settings = app[keys.SETTINGS]
+    assert settings.mongodb_uri is not None  # noqa: S101 - checked before an application is built
+    assert settings.mongodb_db_name is not None  # noqa: S101
+    async with connect(
+        settings.mongodb_uri.get_secret_value(),
+        settings.mongodb_db_name,
+        max_pool_size=settings.mongodb_max_pool_size,
+        min_pool_size=settings.mongodb_min_pool_size,
+    ) as database:
+        app[_DATABASE] = database
+        yield
+
+
+async def _directory_context(app: web.Application) -> AsyncIterator[None]:
+    settings = app[keys.SETTINGS]
+    assert settings.encryption_secret is not None  # noqa: S101 - checked before an application is built
+    vault = Vault(
+        settings.encryption_secret.get_secret_value(),
+        [secret.get_secret_value() for secret in settings.encryption_secrets_old],
+    )
+    app[keys.DIRECTORY] = Directory(app[_DATABASE], vault, settings, app[keys.METRICS])
+    app[keys.NODES] = Nodes(app[_DATABASE], settings.timing)
+    tasks = app[_SIDE_TASKS]
+    tasks.start("loop watch", app[keys.HEALTH].watch_loop())
+    tasks.start("business changes", app[keys.DIRECTORY].run())
+    yield
+    await tasks.stop()
+
+
+async def _http_context(app: web.Application) -> AsyncIterator[None]:
+    settings, metrics = app[keys.SETTINGS], app[keys.METRICS]
+    async with open_session() as session, open_assistants(settings, metrics) as assistants:
+        app[_GRAPH] = GraphClient(
+            session, base_url=settings.graph_api_base_url, version=settings.graph_api_version, metrics=metrics
+        )
+        app[_ASSISTANTS] = assistants
+        yield
+
+
+async def _conversation_context(app: web.Application) -> AsyncIterator[None]:
+    async with _conversations(app) as journal:
+        settings = app[keys.SETTINGS]
+        app[keys.JOURNAL] = journal
+        app[keys.WEBHOOKS] = Webhooks(
+            app[keys.DIRECTORY],
+            journal,
+            app[keys.METRICS],
+            allow_unsigned=settings.allow_unsigned_webhooks,
+            body_timeout_s=settings.timing.body_timeout_s,
+        )
+        yield
+
+
+@asynccontextmanager
+async def _conversations(app: web.Application) -> AsyncIterator[Journal]:
+    settings, metrics, database = app[keys.SETTINGS], app[keys.METRICS], app[_DATABASE]
+    timing, directory, nodes = settings.timing, app[keys.DIRECTORY], app[keys.NODES]
+    rng = Random()  # noqa: S311 - jitter
+    store = InboxStore(database)
+    outcomes = Outcomes(store, batch_window_s=timing.batch_window_s)
+    history = History(database, keep_turns=settings.history_turns, batch_window_s=timing.batch_window_s)
+    holds = Holds(directory, metrics, recheck_s=timing.held_recheck_s)
+    typing = TypingIndicator(app[_GRAPH], enabled=settings.typing_indicator)
+    turns = Turns(
+        decision=Decision(
+            outcomes=outcomes,
+            history=history,
+            holds=holds,
+            choose_assistant=app[_ASSISTANTS].choose,
+            show_typing=typing.show,
+            metrics=metrics,
+            rng=rng,
+            retry_base_s=timing.assistant_retry_base_s,
+        ),
+        delivery=Delivery(
+            outcomes=outcomes,
+            holds=holds,
+            sender=app[_GRAPH],
+            may_send=nodes.may_send,
+            outage_ended_at=lambda: recovery.outage_ended_at,
+            metrics=metrics,
+            rng=rng,
+            timing=timing,
+        ),
+        outcomes=outcomes,
+        history=history,
+        holds=holds,
+        metrics=metrics,
+        reply_max_age_s=settings.reply_max_age_s,
+    )
+    dispatcher = Dispatcher(
+        own_id=lambda: nodes.id,
+        turns=turns,
+        outcomes=outcomes,
+        metrics=metrics,
+        timing=timing,
+        business_pacer=_pacer(settings.rate_limit_business),
+        customer_pacer=_pacer(settings.rate_limit_customer) if settings.rate_limit_customer else None,
+    )
+    recovery = _recovery(app, dispatcher)
+    holds.on_release = dispatcher.release
+    tasks = app[_SIDE_TASKS]
+    tasks.start("rounds", recovery.run())
+    tasks.start("holds", holds.run())
+    tasks.start("census", Census(database, metrics, sub_domain_of=directory.sub_domain_of).run())
+    journal = Journal(
+        store, dispatcher, metrics, is_open=lambda: recovery.joined, ack_timeout_s=timing.ack_timeout_s
+    )
+    try:
+        yield journal
+    finally:
+        await journal.flush()
+        await dispatcher.drain(settings.drain_timeout_s)
+        await typing.close()
+        await outcomes.flush()
+        await history.flush()
+        await tasks.stop("rounds")  # not earlier: a node that drains is alive
+        try:
+            await recovery.hand_back()
+        except StoreUnavailable:
+            logger.warning("nothing handed back, the database is down: other processes take over after the lease")
+
+
+def _recovery(app: web.Application, dispatcher: Dispatcher) -> Recovery:
+    settings, database, directory = app[keys.SETTINGS], app[_DATABASE], app[keys.DIRECTORY]
+    seen: list[tuple[int, int]] = []
+
+    async def prepare() -> None:
+        await ensure_inbox_indexes(
+            database,
+            done_days=settings.inbox_retention_days,
+            dead_days=settings.dead_retention_days,
+            conversation_days=settings.conversation_retention_days,
+        )
+        for remark in await ensure_indexes(database):
+            logger.warning("index of businesses", extra={"remark": remark})
+        if settings.warmup_cache:
+            await directory.warm_up()
+
+    def follow_cache_epoch(view: View) -> None:
+        """An operator cleared or warmed the caches, here or at another process."""
+        if seen and view.cache_epoch[0] != seen[-1][0]:
+            directory.clear()
+        if seen and view.cache_epoch[1] != seen[-1][1]:
+            app[_SIDE_TASKS].start_passing(directory.warm_up())
+        seen[:] = [view.cache_epoch]
+
+    return Recovery(
+        database,
+        app[keys.NODES],
+        dispatcher,
+        app[keys.HEALTH],
+        settings.timing,
+        prepare=prepare,
+        on_cache_epoch=follow_cache_epoch,
+    )
+
+
+def _pacer(rate: str) -> Pacer:
+    item = limits.parse(rate)
+    return Pacer(amount=item.amount, per_s=item.get_expiry())
