@@ -194,9 +194,10 @@ async def _conversations(app: web.Application) -> AsyncIterator[Journal]:
     recovery = _recovery(app, dispatcher)
     holds.on_release = dispatcher.release
     tasks = app[_SIDE_TASKS]
+    directory.on_change.append(lambda number: tasks.start_passing(holds.recheck(number)))
     tasks.start("rounds", recovery.run())
     tasks.start("holds", holds.run())
-    tasks.start("census", Census(database, metrics, sub_domain_of=directory.sub_domain_of).run())
+    tasks.start("census", Census(database, metrics, directory).run())
     journal = Journal(
         store, dispatcher, metrics, is_open=lambda: recovery.joined, ack_timeout_s=timing.ack_timeout_s
     )

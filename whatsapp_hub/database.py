@@ -24,6 +24,8 @@ Collection = AsyncIOMotorCollection[dict[str, Any]]
 DatabaseError = PyMongoError
 
 DURABLE: Final = WriteConcern(w="majority", j=True)
+#: Counts only where no ``timeoutMS`` does: with one, the driver looks for a server for as long as that is not over. So
+#: whoever is in a hurry says so with ``pymongo.timeout``, which Motor carries into its threads.
 SERVER_SELECTION_TIMEOUT_MS: Final = 2_000
 OPERATION_TIMEOUT_MS: Final = 10_000
 CONNECT_TIMEOUT_MS: Final = 2_000

@@ -6,8 +6,9 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Final, Protocol
 
 from whatsapp_hub.cloud_api.messages import phone_number_id_of
 from whatsapp_hub.database import Database, DatabaseError
@@ -22,14 +23,26 @@ MAX_TIME_MS: Final = 2_000
 MOST_DEAD: Final = 10_000  # more are counted as so many
 
 
-class Census:
-    """Sets the gauges of the inbox."""
+class Tenants(Protocol):
+    """What is known of businesses without asking the database."""
 
-    def __init__(self, database: Database, metrics: Metrics, *, sub_domain_of: Callable[[str], str | None]) -> None:
-        """Count the inbox of this database. ``sub_domain_of`` names the business of a phone number id, from memory."""
+    def sub_domain_of(self, phone_number_id: str) -> str | None:
+        """Name the business of a phone number id."""
+        ...
+
+    def token_expiries(self) -> Mapping[str, datetime]:
+        """Return when access tokens expire, by subdomain."""
+        ...
+
+
+class Census:
+    """Sets the gauges that nothing else keeps up to date."""
+
+    def __init__(self, database: Database, metrics: Metrics, tenants: Tenants) -> None:
+        """Count the inbox of this database."""
         self._inbox = database.inbox
         self._metrics = metrics
-        self._sub_domain_of = sub_domain_of
+        self._tenants = tenants
         self._businesses_with_dead: set[str] = set()
 
     async def run(self) -> None:
@@ -48,6 +61,8 @@ class Census:
         self._metrics.pending_messages.set(pending)
         self._metrics.oldest_pending.set(await self._oldest_age_s() if pending else 0.0)
         await self._count_dead()
+        for sub_domain, expires_at in self._tenants.token_expiries().items():
+            self._metrics.set_token_expiry(sub_domain, expires_at.timestamp() - time.time())
 
     async def _oldest_age_s(self) -> float:
         found = self._inbox.find({"owner": {"$exists": True}}, {"place": 1}).hint(OWNED).max_time_ms(MAX_TIME_MS)
@@ -59,7 +74,7 @@ class Census:
         numbers = Counter([phone_number_id_of(d["_id"]) async for d in found.limit(MOST_DEAD).max_time_ms(MAX_TIME_MS)])
         by_business: Counter[str] = Counter()
         for number, count in numbers.items():
-            by_business[self._metrics.business_label(self._sub_domain_of(number) or "other")] += count
+            by_business[self._metrics.business_label(self._tenants.sub_domain_of(number) or "other")] += count
         for business in self._businesses_with_dead - set(by_business):
             by_business[business] = 0
         for business, count in by_business.items():

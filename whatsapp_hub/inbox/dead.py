@@ -104,8 +104,8 @@ class DeadLetters:
             "epoch": document["epoch"],
         }
         with unknown_on_error("write dead letter"):
-            result = await self._inbox.update_one(fence, update)
-        return bool(result.matched_count)
+            matched: int = (await self._inbox.update_one(fence, update)).matched_count
+        return matched == 1
 
 
 def _read(document: Mapping[str, Any]) -> DeadLetter:
@@ -126,8 +126,8 @@ def _read(document: Mapping[str, Any]) -> DeadLetter:
 
 def _reached(part: Mapping[str, Any]) -> bool:
     """Whether a part went out and Meta did not report it as failed."""
-    return part["state"] == PartState.SENT.value and part.get("rank", 0) != FAILED_RANK
+    return bool(part["state"] == PartState.SENT.value and part["rank"] != FAILED_RANK)
 
 
 def _to_send_again(part: Mapping[str, Any]) -> dict[str, Any]:
-    return {**part, "state": PartState.WAITING.value, "failures": 0, "wamid": None, "rank": 0}
+    return {**part, "state": PartState.WAITING.value, "failures": 0, "wamid": "", "rank": 0}

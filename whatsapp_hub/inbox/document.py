@@ -73,7 +73,7 @@ class Part:
     state: PartState = PartState.WAITING
     attempt: int = 0  #: counts the sends begun; the status webhooks name it
     failures: int = 0  #: counts the sends that Graph refused for now
-    wamid: str | None = None
+    wamid: str = ""  #: Meta's id of what was sent; empty as long as it is not known
     rank: int = 0  #: the greatest that a status has told
 
     def to_document(self) -> dict[str, Any]:
@@ -95,7 +95,7 @@ class Part:
             state=PartState(document["state"]),
             attempt=document["attempt"],
             failures=document["failures"],
-            wamid=document.get("wamid"),
+            wamid=document["wamid"],
             rank=document.get("rank", 0),
         )
 

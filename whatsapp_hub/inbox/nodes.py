@@ -23,6 +23,7 @@ from whatsapp_hub.settings import Timing
 
 logger = logging.getLogger("hub")
 
+ROUND_TIMEOUT_S: Final = 2.0  # readiness has to tell the truth within 3 s
 CACHE_DOCUMENT: Final = "cache"  #: in ``nodes``: the epoch that tells every node to clear or warm its cache
 
 
@@ -60,7 +61,7 @@ class Nodes:
         """
         former, self.id = self.id, _fresh_id()
         self._sightings.clear()
-        with unknown_on_error("join"):
+        with unknown_on_error("join", ROUND_TIMEOUT_S):
             await self._nodes.update_one({"_id": former, "state": "living"}, {"$set": {"state": "dead"}})
             await self._nodes.insert_one(
                 {
@@ -82,7 +83,7 @@ class Nodes:
     async def renew(self) -> bool:
         """Raise our counter; False when we were declared dead. Raises ``StoreUnavailable``."""
         began = time.monotonic()
-        with unknown_on_error("renew"):
+        with unknown_on_error("renew", ROUND_TIMEOUT_S):
             result = await self._nodes.update_one(
                 {"_id": self.id, "state": "living"},
                 {"$inc": {"counter": 1}, "$set": {"at": datetime.now(UTC)}},
@@ -99,7 +100,7 @@ class Nodes:
 
     async def look(self) -> View:
         """Read all nodes, and declare dead those whose counter has stood still for a lease. Raises ``StoreUnavailable``."""
-        with unknown_on_error("look"):
+        with unknown_on_error("look", ROUND_TIMEOUT_S):
             documents = {document["_id"]: document async for document in self._nodes.find({})}
         cache = documents.pop(CACHE_DOCUMENT, {})
         ours = documents.get(self.id)
@@ -120,17 +121,17 @@ class Nodes:
 
     async def forget(self, node_id: str) -> None:
         """Remove a dead node that owns nothing any more. Raises ``StoreUnavailable``."""
-        with unknown_on_error("forget"):
+        with unknown_on_error("forget", ROUND_TIMEOUT_S):
             await self._nodes.delete_one({"_id": node_id, "state": {"$ne": "living"}})
 
     async def leave(self) -> None:
         """Say that we stopped, last of all. Raises ``StoreUnavailable``."""
-        with unknown_on_error("leave"):
+        with unknown_on_error("leave", ROUND_TIMEOUT_S):
             await self._nodes.update_one({"_id": self.id}, {"$set": {"state": "stopped", "at": datetime.now(UTC)}})
 
     async def raise_cache_epoch(self, *, warm: bool) -> None:
         """Have every node clear, or warm, its cache of businesses. Raises ``StoreUnavailable``."""
-        with unknown_on_error("cache epoch"):
+        with unknown_on_error("cache epoch", ROUND_TIMEOUT_S):
             await self._nodes.update_one(
                 {"_id": CACHE_DOCUMENT}, {"$inc": {"warm" if warm else "clear": 1}}, upsert=True
             )
@@ -143,7 +144,7 @@ class Nodes:
             return False
         if now - sighting.since < self._timing.lease_s:
             return False
-        with unknown_on_error("declare dead"):
+        with unknown_on_error("declare dead", ROUND_TIMEOUT_S):
             result = await self._nodes.update_one(
                 {"_id": node_id, "state": "living", "counter": document["counter"]},
                 {"$set": {"state": "dead", "at": datetime.now(UTC)}},

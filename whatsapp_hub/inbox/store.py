@@ -17,6 +17,7 @@ from itertools import chain
 from typing import Any, Final
 
 import bson
+import pymongo
 from bson.errors import BSONError
 from bson.raw_bson import RawBSONDocument
 from pymongo import UpdateOne
@@ -30,6 +31,8 @@ from whatsapp_hub.inbox.document import InboxRow, Outcome, State
 
 logger = logging.getLogger("inbox")
 
+#: Of one operation. It is the only bound that counts while no server can be found: the driver takes the time that is left.
+TIMEOUT_S: Final = 5.0
 DUPLICATE_KEY: Final = 11000
 ORDER: Final = [("conversation", 1), ("place", 1), ("arrival", 1)]
 
@@ -75,10 +78,11 @@ class StatusWrite:
 
 
 @contextmanager
-def unknown_on_error(doing: str) -> Iterator[None]:
-    """Turn whatever the driver raises into ``StoreUnavailable``."""
+def unknown_on_error(doing: str, timeout_s: float = TIMEOUT_S) -> Iterator[None]:
+    """Bound what is done inside, and turn whatever the driver raises into ``StoreUnavailable``."""
     try:
-        yield
+        with pymongo.timeout(timeout_s):
+            yield
     except PyMongoError as error:
         logger.warning("database did not confirm", extra={"doing": doing, "error": type(error).__name__})
         raise StoreUnavailable from error
@@ -256,7 +260,8 @@ def _status_filter(write: StatusWrite) -> dict[str, Any]:
         "_id": write.row_id,
         "conversation": write.conversation,
         f"{part}.attempt": attempt,
-        f"{part}.wamid": {"$in": [write.status.id, None]},
+        # Not null for "not known": the server also looks for a field "0" in every part, and finds null there.
+        f"{part}.wamid": {"$in": [write.status.id, ""]},
     }
 
 
@@ -270,7 +275,7 @@ def _matches(write: StatusWrite, row: Mapping[str, Any] | None) -> bool:
         if write.status.rank == FAILED_RANK
         else part["attempt"] >= write.target.attempt
     )
-    return attempt_fits and part.get("wamid") in (write.status.id, None)
+    return attempt_fits and part["wamid"] in (write.status.id, "")
 
 
 def _status_update(write: StatusWrite) -> dict[str, Any]:
