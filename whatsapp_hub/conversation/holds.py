@@ -13,7 +13,7 @@ from typing import Protocol
 from whatsapp_hub.conversation.steps import Held, Later
 from whatsapp_hub.errors import StoreUnavailable
 from whatsapp_hub.inbox.document import Stage
-from whatsapp_hub.telemetry.metrics import Metrics
+from whatsapp_hub.telemetry.metrics import OTHER, Metrics
 from whatsapp_hub.tenants.business import Business, Unserved
 
 logger = logging.getLogger("business_service")
@@ -90,7 +90,7 @@ class Holds:
 
     def sub_domain(self, phone_number_id: str) -> str:
         """Name the business of a number for a metric."""
-        return self._tenants.sub_domain_of(phone_number_id) or "other"
+        return self._tenants.sub_domain_of(phone_number_id) or OTHER
 
     def hold(
         self,
@@ -106,12 +106,12 @@ class Holds:
         hold = Hold(
             kind=kind,
             reason=reason,
-            sub_domain=business.sub_domain if business else "other",
+            sub_domain=business.sub_domain if business else OTHER,
             token=business.access_token if business else None,
             again_at=None if again_after_s is None else time.monotonic() + again_after_s,
         )
         self._holds[phone_number_id] = hold
-        self._metrics.business_held.labels(self._metrics.business_label(hold.sub_domain), kind.value).set(1)
+        self._show()
         logger.error(
             "business held",
             extra={"business": hold.sub_domain, "phone_number_id": phone_number_id, "reason": reason},
@@ -138,11 +138,12 @@ class Holds:
 
     def _release(self, phone_number_id: str) -> None:
         hold = self._holds.pop(phone_number_id)
-        label = self._metrics.business_label(hold.sub_domain)
-        if not any(h.sub_domain == hold.sub_domain and h.kind is hold.kind for h in self._holds.values()):
-            self._metrics.business_held.labels(label, hold.kind.value).set(0)
+        self._show()
         logger.info("business released", extra={"business": hold.sub_domain, "phone_number_id": phone_number_id})
         self.on_release(phone_number_id)
+
+    def _show(self) -> None:
+        self._metrics.set_held({hold.sub_domain: hold.kind.value for hold in self._holds.values()})
 
     def __len__(self) -> int:
         return len(self._holds)

@@ -14,7 +14,7 @@ from whatsapp_hub.cloud_api.messages import phone_number_id_of
 from whatsapp_hub.database import Database, DatabaseError
 from whatsapp_hub.inbox.document import State
 from whatsapp_hub.inbox.indexes import DEAD, OWNED
-from whatsapp_hub.telemetry.metrics import Metrics
+from whatsapp_hub.telemetry.metrics import OTHER, Metrics
 
 logger = logging.getLogger("inbox")
 
@@ -43,7 +43,6 @@ class Census:
         self._inbox = database.inbox
         self._metrics = metrics
         self._tenants = tenants
-        self._businesses_with_dead: set[str] = set()
 
     async def run(self) -> None:
         """Count every few seconds until cancelled."""
@@ -61,8 +60,9 @@ class Census:
         self._metrics.pending_messages.set(pending)
         self._metrics.oldest_pending.set(await self._oldest_age_s() if pending else 0.0)
         await self._count_dead()
-        for sub_domain, expires_at in self._tenants.token_expiries().items():
-            self._metrics.set_token_expiry(sub_domain, expires_at.timestamp() - time.time())
+        now = time.time()
+        expiries = self._tenants.token_expiries().items()
+        self._metrics.set_token_expiry({sub_domain: at.timestamp() - now for sub_domain, at in expiries})
 
     async def _oldest_age_s(self) -> float:
         found = self._inbox.find({"owner": {"$exists": True}}, {"place": 1}).hint(OWNED).max_time_ms(MAX_TIME_MS)
@@ -74,9 +74,5 @@ class Census:
         numbers = Counter([phone_number_id_of(d["_id"]) async for d in found.limit(MOST_DEAD).max_time_ms(MAX_TIME_MS)])
         by_business: Counter[str] = Counter()
         for number, count in numbers.items():
-            by_business[self._metrics.business_label(self._tenants.sub_domain_of(number) or "other")] += count
-        for business in self._businesses_with_dead - set(by_business):
-            by_business[business] = 0
-        for business, count in by_business.items():
-            self._metrics.dead_letters.labels(business).set(count)
-        self._businesses_with_dead = {business for business, count in by_business.items() if count}
+            by_business[self._tenants.sub_domain_of(number) or OTHER] += count
+        self._metrics.set_dead_letters(by_business)
