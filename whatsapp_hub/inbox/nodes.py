@@ -51,7 +51,7 @@ class Nodes:
         self._nodes = database.nodes
         self._timing = timing
         self._sightings: dict[str, _Sighting] = {}
-        self._renewed_at = float("-inf")
+        self._renewed_at = self._steady_since = float("-inf")
         self.id = _fresh_id()
 
     async def join(self) -> None:
@@ -90,6 +90,8 @@ class Nodes:
             )
         if not result.matched_count:
             return False
+        if not self._is_steady(began):
+            self._steady_since = began
         self._renewed_at = began
         return True
 
@@ -139,23 +141,28 @@ class Nodes:
     async def _has_died(self, node_id: str, document: Mapping[str, Any], now: float) -> bool:
         """Judge by our own clock alone, and only while our own renewals get through."""
         sighting = self._sightings.get(node_id)
-        if sighting is None or sighting.counter != document["counter"] or node_id == self.id or not self._steady():
+        if sighting is None or sighting.counter != document["counter"] or node_id == self.id:
             self._sightings[node_id] = _Sighting(document["counter"], now)
             return False
-        if now - sighting.since < self._timing.lease_s:
+        stood_still_s = now - max(sighting.since, self._steady_since)
+        if stood_still_s < self._timing.lease_s or not self._is_steady(now):
             return False
+        return await self._declare_dead(node_id, document["counter"])
+
+    async def _declare_dead(self, node_id: str, counter: int) -> bool:
+        """Declare a node dead unless it has renewed since."""
         with unknown_on_error("declare dead", ROUND_TIMEOUT_S):
             result = await self._nodes.update_one(
-                {"_id": node_id, "state": "living", "counter": document["counter"]},
+                {"_id": node_id, "state": "living", "counter": counter},
                 {"$set": {"state": "dead", "at": datetime.now(UTC)}},
             )
         if result.matched_count:
             logger.warning("node declared dead", extra={"node": node_id})
         return bool(result.matched_count)
 
-    def _steady(self) -> bool:
-        """Whether our own renewals succeeded of late: two heartbeats and a round, else the sighting starts anew."""
-        return time.monotonic() - self._renewed_at < 2 * self._timing.heartbeat_s + self._timing.round_s
+    def _is_steady(self, now: float) -> bool:
+        """Whether our own renewals got through of late; while they do not, nothing is known of the others."""
+        return now - self._renewed_at < 2 * self._timing.heartbeat_s + self._timing.round_s
 
 
 def _fresh_id() -> str:
