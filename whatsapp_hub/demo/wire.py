@@ -1,0 +1,96 @@
+"""The wire format of the stand-in for Graph: what it takes, and the bodies that it answers with (pure)."""
+
+from __future__ import annotations
+
+import secrets
+from typing import Any, Final
+
+import orjson
+
+from whatsapp_hub.cloud_api.outgoing import CALLBACK_DATA_LIMIT, TEXT_LIMIT, is_bsuid
+
+_HTTP_STATUSES: Final = {
+    **dict.fromkeys((0, 190), 401),
+    **dict.fromkeys((10, 200, 368), 403),
+    **dict.fromkeys((3, 131000, 131016, 131045, 131057), 500),
+    **dict.fromkeys((2, 133004), 503),
+}
+
+
+class Refused(Exception):  # noqa: N818 - what Graph does, not what went wrong
+    """Graph does not take this request."""
+
+    def __init__(self, code: int, details: str) -> None:
+        super().__init__(details)
+        self.code = code
+
+    @property
+    def status(self) -> int:
+        """The HTTP status that goes with the code."""
+        return http_status(self.code)
+
+
+def http_status(code: int) -> int:
+    """Return the HTTP status that Graph sends with an error code."""
+    return _HTTP_STATUSES.get(code, 400)
+
+
+def load_json(raw: bytes) -> dict[str, Any]:
+    """Read a JSON object; an empty one where there is none."""
+    try:
+        body = orjson.loads(raw)
+    except orjson.JSONDecodeError:
+        return {}
+    return body if isinstance(body, dict) else {}
+
+
+def read_body(raw: bytes) -> dict[str, Any]:
+    """Read the body of a call for WhatsApp. Raises ``Refused``."""
+    body = load_json(raw)
+    if body.get("messaging_product") != "whatsapp":
+        raise Refused(100, "The parameter messaging_product is required.")
+    return body
+
+
+def check_message(body: dict[str, Any]) -> None:
+    """Check a message as Graph would. Raises ``Refused``."""
+    if not any(isinstance(body.get(key), str) and body[key] for key in ("to", "recipient")):
+        raise Refused(100, "The parameter to is required.")
+    if body.get("recipient_type", "individual") not in ("individual", "group"):
+        raise Refused(100, "Param recipient_type must be one of {individual, group}")
+    kind = body.get("type", "text")
+    if not isinstance(kind, str) or not isinstance(body.get(kind), dict):
+        raise Refused(100, "The parameter of the message's type is required.")
+    if kind == "text" and not 0 < len(text_of(body)) <= TEXT_LIMIT:
+        raise Refused(100, f"Param text['body'] must be from 1 to {TEXT_LIMIT} characters long.")
+    if len(str(body.get("biz_opaque_callback_data", ""))) > CALLBACK_DATA_LIMIT:
+        raise Refused(100, f"Param biz_opaque_callback_data must be at most {CALLBACK_DATA_LIMIT} characters long.")
+
+
+def text_of(body: dict[str, Any]) -> str:
+    """Return the text of a text message, "" for others."""
+    match body.get("text"):
+        case {"body": str(text)}:
+            return text
+    return ""
+
+
+def success_body(customer: str, wamid: str) -> bytes:
+    """Return the answer to a message that was taken."""
+    contact = {"input": customer, "user_id" if is_bsuid(customer) else "wa_id": customer.removeprefix("+")}
+    return orjson.dumps({"messaging_product": "whatsapp", "contacts": [contact], "messages": [{"id": wamid}]})
+
+
+def error_body(code: int, details: str) -> bytes:
+    """Return an error in Graph's form."""
+    return orjson.dumps(
+        {
+            "error": {
+                "message": f"(#{code}) {details}",
+                "type": "OAuthException",
+                "code": code,
+                "error_data": {"messaging_product": "whatsapp", "details": details},
+                "fbtrace_id": secrets.token_urlsafe(12),
+            }
+        }
+    )
