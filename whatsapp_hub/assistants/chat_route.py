@@ -1,0 +1,132 @@
+"""How a model's server is reached: one question over HTTP, its answer or what is wrong with it."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Final
+
+import aiohttp
+from aiohttp.abc import AbstractResolver
+from yarl import URL
+
+from whatsapp_hub.assistants.chat_wire import Completion, read_completion, read_error_code, read_retry_after
+from whatsapp_hub.assistants.guard import AddressRefusedError
+from whatsapp_hub.conversation.fairness import FairGate
+from whatsapp_hub.errors import AssistantFailed
+
+MAX_ANSWER_BYTES: Final = 1024 * 1024
+CONNECT_TIMEOUT_S: Final = 5.0
+KEPT_ALIVE_S: Final = 30.0
+DNS_CACHE_S: Final = 60
+_TRY_AGAIN: Final = frozenset({408, 429})  # and every 5xx
+
+
+class TryAgainError(Exception):
+    """An attempt failed in a way that another may not."""
+
+    def __init__(self, reason: str, asked_s: float | None = None) -> None:
+        super().__init__(reason)
+        self.asked_s = asked_s
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelServer:
+    """Which server is asked, and with what."""
+
+    url: str
+    key: str | None = field(repr=False)
+    model: str
+    from_document: bool  #: the business named the server itself
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """A way to servers: a session, and the gate before its connections."""
+
+    session: aiohttp.ClientSession
+    gate: FairGate
+
+    async def ask(self, server: ModelServer, body: bytes, *, business: str, timeout_s: float) -> Completion:
+        """Ask once, as soon as the business gets a connection; the timeout counts from there.
+
+        Raises:
+            TryAgainError: another attempt may succeed.
+            AssistantFailed: it would not.
+
+        """
+        async with self.gate.slot(business):
+            return await self._post(server, body, timeout_s)
+
+    async def _post(self, server: ModelServer, body: bytes, timeout_s: float) -> Completion:
+        headers = {"Content-Type": "application/json"}
+        if server.key is not None:
+            headers["Authorization"] = f"Bearer {server.key}"
+        timeout = aiohttp.ClientTimeout(total=timeout_s, sock_connect=CONNECT_TIMEOUT_S)
+        try:
+            async with self.session.post(
+                _completions_url(server.url), data=body, headers=headers, timeout=timeout, allow_redirects=False
+            ) as response:
+                return _read(response, await _read_body(response))
+        except TimeoutError:
+            raise TryAgainError("no answer in time") from None
+        except aiohttp.InvalidURL:
+            raise AssistantFailed("the server's URL cannot be used") from None
+        except (aiohttp.ClientError, OSError) as error:
+            if isinstance(error, aiohttp.ClientConnectorDNSError) and isinstance(error.os_error, AddressRefusedError):
+                raise AssistantFailed(f"the server was not asked: {error.os_error}") from None
+            raise TryAgainError(f"no connection, or it was lost ({type(error).__name__})") from None
+
+
+def _read(response: aiohttp.ClientResponse, body: bytes) -> Completion:
+    status = response.status
+    if status // 100 == 2:
+        return read_completion(body)
+    reason = f"the server answered {status} {read_error_code(body)}".rstrip()
+    if status in _TRY_AGAIN or status >= 500:
+        raise TryAgainError(reason, read_retry_after(response.headers.get("Retry-After")))
+    raise AssistantFailed(f"{reason}, and redirects are not followed" if status // 100 == 3 else reason)
+
+
+async def _read_body(response: aiohttp.ClientResponse) -> bytes:
+    """Read what came, but no more than the limit of it."""
+    chunks: list[bytes] = []
+    size = 0
+    async for chunk in response.content.iter_any():
+        size += len(chunk)
+        if size > MAX_ANSWER_BYTES:
+            raise AssistantFailed("the answer is larger than 1 MiB")
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def _completions_url(base_url: str) -> URL:
+    """Return where to ask; a query in the base URL (some servers want a version there) is kept."""
+    base = URL(base_url)
+    return base.with_path(f"{base.raw_path.rstrip('/')}/chat/completions", encoded=True, keep_query=True)
+
+
+@asynccontextmanager
+async def open_route(
+    *,
+    limit: int,
+    limit_per_business: int | None = None,
+    resolver: AbstractResolver | None = None,
+    tls: ssl.SSLContext | None = None,
+) -> AsyncIterator[Route]:
+    """Open a session without cookies or proxies of the environment, and close it afterwards.
+
+    Answers are asked for uncompressed, so that their size is what it seems.
+    """
+    connector = aiohttp.TCPConnector(
+        limit=limit, keepalive_timeout=KEPT_ALIVE_S, ttl_dns_cache=DNS_CACHE_S, resolver=resolver, ssl=tls or True
+    )
+    async with aiohttp.ClientSession(
+        connector=connector,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        trust_env=False,
+        headers={"Accept-Encoding": "identity", "User-Agent": "whatsapp-hub"},
+    ) as session:
+        yield Route(session=session, gate=FairGate(limit, per_key=limit_per_business))
