@@ -44,6 +44,7 @@ from whatsapp_hub.settings import Settings
 from whatsapp_hub.supervision import SideTasks
 from whatsapp_hub.telemetry.health import Health
 from whatsapp_hub.telemetry.metrics import Metrics
+from whatsapp_hub.tenants.business import WebhookKeys
 from whatsapp_hub.tenants.directory import Directory
 from whatsapp_hub.tenants.indexes import ensure_indexes
 from whatsapp_hub.tenants.vault import Vault
@@ -62,7 +63,11 @@ def create_app(settings: Settings) -> web.Application:
     """Build the application. Nothing is opened before it starts."""
     metrics = Metrics(max_businesses=settings.business_cache_size)
     addresses = ClientAddresses(settings.trusted_proxies)
-    per_address = Limits(settings, metrics, addresses, lambda sub_domain: app[keys.DIRECTORY].webhook_keys(sub_domain))
+
+    def webhook_keys(sub_domain: str | None) -> WebhookKeys | None:
+        return app[keys.DIRECTORY].webhook_keys(sub_domain)
+
+    per_address = Limits(settings, metrics, addresses, webhook_keys)
     app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[per_address.middleware])
     app[keys.SETTINGS] = settings
     app[keys.METRICS] = metrics
@@ -153,14 +158,15 @@ async def _conversations(app: web.Application) -> AsyncIterator[Journal]:
     store = InboxStore(database)
     outcomes = Outcomes(store, batch_window_s=timing.batch_window_s)
     history = History(database, keep_turns=settings.history_turns, batch_window_s=timing.batch_window_s)
-    holds = Holds(directory, metrics, recheck_s=timing.held_recheck_s)
+    assistants = app[_ASSISTANTS]
+    holds = Holds(directory, metrics, assistant_fault=assistants.find_fault, recheck_s=timing.held_recheck_s)
     typing = TypingIndicator(app[_GRAPH], enabled=settings.typing_indicator)
     turns = Turns(
         decision=Decision(
             outcomes=outcomes,
             history=history,
             holds=holds,
-            choose_assistant=app[_ASSISTANTS].choose,
+            choose_assistant=assistants.choose,
             show_typing=typing.show,
             metrics=metrics,
             rng=rng,
@@ -198,9 +204,7 @@ async def _conversations(app: web.Application) -> AsyncIterator[Journal]:
     tasks.start("rounds", recovery.run())
     tasks.start("holds", holds.run())
     tasks.start("census", Census(database, metrics, directory).run())
-    journal = Journal(
-        store, dispatcher, metrics, is_open=lambda: recovery.joined, ack_timeout_s=timing.ack_timeout_s
-    )
+    journal = Journal(store, dispatcher, metrics, is_open=lambda: recovery.joined, ack_timeout_s=timing.ack_timeout_s)
     try:
         yield journal
     finally:

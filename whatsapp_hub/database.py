@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-# Motor reads this when it is imported. Its default, five threads a core, lets a few slow queries block a ping for seconds.
+# Motor reads this when it is imported. With its default, five threads a core, a few slow queries block a ping.
 os.environ.setdefault("MOTOR_MAX_WORKERS", "64")
 
 from collections.abc import AsyncIterator, Mapping
@@ -38,7 +38,7 @@ class Database:
     """The collections, each with majority and journalled writes."""
 
     client: AsyncIOMotorClient[dict[str, Any]]
-    businesses: Collection  #: belongs to the dashboard: the hub only reads it, but for what the command line is asked to do
+    businesses: Collection  #: belongs to the dashboard; the server reads it, only the command line writes
     inbox: Collection
     conversations: Collection
     nodes: Collection
@@ -58,7 +58,7 @@ class Database:
 
 @asynccontextmanager
 async def connect(uri: str, name: str, *, max_pool_size: int = 100, min_pool_size: int = 10) -> AsyncIterator[Database]:
-    """Open the pool and close it afterwards. Nothing is sent before the first operation, so a database that is down does not raise.
+    """Open the pool and close it afterwards. Nothing is sent before the first operation: the database may be down.
 
     Raises:
         DatabaseError: the URI cannot be understood.

@@ -6,7 +6,6 @@ The class docstring is the default message. Errors carry data, never a secret, a
 from __future__ import annotations
 
 
-
 class HubError(Exception):
     """Something the hub knows about went wrong."""
 

@@ -1,4 +1,4 @@
-"""Side tasks that have to run as long as the process: if one dies, the process stops, and whoever runs it starts it anew."""
+"""Side tasks that have to run as long as the process: if one dies the process stops, and is started anew."""
 
 from __future__ import annotations
 

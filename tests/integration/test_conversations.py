@@ -78,9 +78,7 @@ async def test_batch_of_fifty_messages_of_ten_businesses_is_answered_whole(
         pytest.param(b'"$where":{"$gt":"."},"a.b":1', id="operators and dots as keys"),
     ],
 )
-async def test_item_that_cannot_be_encoded_costs_its_neighbours_nothing(
-    hub: Any, webhooks: Any, oddity: bytes
-) -> None:
+async def test_item_that_cannot_be_encoded_costs_its_neighbours_nothing(hub: Any, webhooks: Any, oddity: bytes) -> None:
     before, odd, after = (webhooks.text(t, wamid=f"wamid.{t}", sender=f"4917{t}") for t in ("before", "odd", "after"))
     body = orjson.dumps(webhooks.of(before, odd, after, number="101"))
     body = body.replace(b'"id":"wamid.odd"', b'"id":"wamid.odd",' + oddity)
@@ -169,9 +167,7 @@ async def test_reaction_is_stored_and_not_answered(hub: Any, webhooks: Any) -> N
     assert hub.texts == []
 
 
-async def test_business_that_is_switched_off_is_not_answered(
-    database: Database, start_hub: Any, webhooks: Any
-) -> None:
+async def test_business_that_is_switched_off_is_not_answered(database: Database, start_hub: Any, webhooks: Any) -> None:
     await database.businesses.insert_one(webhooks.business("101", isActive=False))
     hub = await start_hub()
     await hub.say("101", "hello", "wamid.1")
@@ -179,9 +175,7 @@ async def test_business_that_is_switched_off_is_not_answered(
     assert hub.texts == []
 
 
-async def test_message_for_a_number_that_no_business_has_is_answered_when_one_appears(
-    hub: Any, webhooks: Any
-) -> None:
+async def test_message_for_a_number_that_no_business_has_is_answered_when_one_appears(hub: Any, webhooks: Any) -> None:
     await hub.say("999", "hello", "wamid.1")
     row = await hub.row_where("999", "wamid.1", stage="held")
     assert row["reason"] == "no business has this phone number"

@@ -169,9 +169,7 @@ def status(name: str, *, attempt: int = 1, part: int = 0, wamid: str = "w1", num
     update = StatusUpdate(
         phone_number_id=number, id=wamid, status=name, timestamp=7, callback_data="", error_code=131026, item=b"{}"
     )
-    return StatusWrite(
-        status=update, target=CallbackData(customer="c1", message_id="1", part=part, attempt=attempt)
-    )
+    return StatusWrite(status=update, target=CallbackData(customer="c1", message_id="1", part=part, attempt=attempt))
 
 
 async def replied(store: InboxStore, database: Database, *, attempt: int = 1, wamid: str = "w1") -> None:

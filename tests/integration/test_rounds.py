@@ -138,9 +138,7 @@ async def test_reply_that_may_have_been_sent_waits_for_a_status(
     assert hub.texts == []
 
 
-async def test_status_that_came_to_another_process_settles_the_send(
-    hub: Any, start_hub: Any, webhooks: Any
-) -> None:
+async def test_status_that_came_to_another_process_settles_the_send(hub: Any, start_hub: Any, webhooks: Any) -> None:
     second = await start_hub(timing={"status_wait_s": 30.0})
     second.graph.statuses.target = None  # they would all go to the second one
     second.graph.control.faults.arm(Fault(effect=Effect.CLOSE_AFTER))

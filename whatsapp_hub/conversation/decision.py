@@ -117,7 +117,7 @@ class Decision:
             return await self._choose_assistant(business.assistant).reply(turn)
         except AssistantFailed as error:
             raise self._failed(row, str(error)) from error
-        except Exception as error:  # noqa: BLE001 - an operator's own assistant may raise anything; the turn is tried again
+        except Exception as error:  # an operator's own assistant may raise anything; the turn is tried again
             logger.exception("assistant raised", extra={"message_id": row.message_id, "business": business.sub_domain})
             raise self._failed(row, type(error).__name__) from error
         finally:

@@ -1,7 +1,7 @@
 """Sending a reply that is decided: its parts one after the other, each settled durably before the next.
 
-Graph has no idempotency key. A send whose outcome is unknown waits for the status that would tell, and only when none has
-come for long enough is it sent again, under a new attempt number, and counted.
+Graph has no idempotency key. A send whose outcome is unknown waits for the status that would tell, and only when none
+has come for long enough is it sent again, under a new attempt number, and counted.
 """
 
 from __future__ import annotations
@@ -130,9 +130,7 @@ class Delivery:
         if result.code in FEW_TRIES and part.failures >= MAX_ATTEMPTS:
             return Dead(f"failed {MAX_ATTEMPTS} times: {result.reason}")
         timing = self._timing
-        delay_s = retry_delay_s(
-            result, part.failures, self._rng, base_s=timing.retry_base_s, max_s=timing.retry_max_s
-        )
+        delay_s = retry_delay_s(result, part.failures, self._rng, base_s=timing.retry_base_s, max_s=timing.retry_max_s)
         return Later(Stage.BACKOFF, delay_s)
 
     def _ambiguous(self, row: InboxRow, business: Business) -> Later:
@@ -141,7 +139,7 @@ class Delivery:
         return Later(Stage.AMBIGUOUS, self._timing.status_wait_s)
 
     async def _clear(self, row: InboxRow, index: int) -> bool:
-        """Find out about a part that may have been sent: False when a status says so, True when it may be sent again."""
+        """Clear up a part that may have been sent: False if a status says that it was, True if it may be sent again."""
         part = row.parts[index]
         told = (await self._read_again(row)).parts[index]
         part.rank, part.wamid = told.rank, told.wamid

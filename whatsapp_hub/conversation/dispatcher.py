@@ -1,8 +1,8 @@
 """The dispatcher: which turn runs when. One at a time per conversation, fair between businesses, bounded.
 
-What it keeps in memory is a few words for each conversation that has something under way. It is entered there before the
-write that makes a document this node's own, and left only by the task that entered it; the messages themselves wait in
-the database.
+What it keeps in memory is a few words for each conversation that has something under way. It is entered there before
+the write that makes a document this node's own, and left only by the task that entered it; the messages themselves wait
+in the database.
 """
 
 from __future__ import annotations
@@ -229,7 +229,7 @@ class Dispatcher:
         progress: End | Wait = End.LET_GO
         try:
             progress = await self._turns.advance(row)
-        except Exception:  # noqa: BLE001 - the boundary of a turn: let go, and a round counts an attempt and takes it up again
+        except Exception:  # the boundary of a turn: let go, and a round counts an attempt and takes it up again
             logger.exception("turn failed", extra={"message_id": row.message_id})
         finally:
             self._running -= 1
@@ -286,7 +286,7 @@ class Dispatcher:
             self._spawn(self._promote(conversation), "promote")
 
     async def _promote(self, conversation: Conversation) -> None:
-        """Whoever accepted a queued message sees to it: promote the oldest until our own have been taken into a turn."""
+        """See to the queued messages that we accepted: promote the oldest until ours have been taken into a turn."""
         try:
             while conversation.waiting and conversation.active is None and self._may_look(conversation):
                 if conversation.tries:

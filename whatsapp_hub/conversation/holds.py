@@ -1,4 +1,4 @@
-"""Numbers that cannot be answered now: held, told to the operator, and released by themselves when the cause is gone."""
+"""Numbers that cannot be answered now: held, told to the operator, and released when the cause is gone."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from whatsapp_hub.conversation.steps import Held, Later
 from whatsapp_hub.errors import StoreUnavailable
 from whatsapp_hub.inbox.document import Stage
 from whatsapp_hub.telemetry.metrics import OTHER, Metrics
-from whatsapp_hub.tenants.business import Business, Unserved
+from whatsapp_hub.tenants.business import AssistantChoice, Business, Unserved
 
 logger = logging.getLogger("business_service")
 
@@ -57,10 +57,21 @@ class Tenants(Protocol):
 class Holds:
     """The numbers held by this process."""
 
-    def __init__(self, tenants: Tenants, metrics: Metrics, *, recheck_s: float) -> None:
-        """Look every ``recheck_s`` seconds whether a hold can end."""
+    def __init__(
+        self,
+        tenants: Tenants,
+        metrics: Metrics,
+        *,
+        assistant_fault: Callable[[AssistantChoice | None], str | None],
+        recheck_s: float,
+    ) -> None:
+        """Look every ``recheck_s`` seconds whether a hold can end.
+
+        ``assistant_fault`` says in words why a business's choice of assistant cannot be used.
+        """
         self._tenants = tenants
         self._metrics = metrics
+        self._assistant_fault = assistant_fault
         self._recheck_s = recheck_s
         self._holds: dict[str, Hold] = {}
         self.on_release: Callable[[str], None] = lambda _: None
@@ -82,8 +93,7 @@ class Holds:
         if isinstance(found, Unserved):
             self.hold(phone_number_id, HoldKind.UNSERVED, found.reason, None)
             raise Held(found.reason)
-        if found.enabled and (found.fault or found.access_token is None):
-            reason = found.fault or "the business has no access token"
+        if reason := self._fault(found):
             self.hold(phone_number_id, HoldKind.FAULT, reason, found)
             raise Held(reason)
         return found
@@ -100,7 +110,7 @@ class Holds:
         business: Business | None,
         again_after_s: float | None = None,
     ) -> None:
-        """Send nothing for this number until its cause is gone, or for ``again_after_s`` seconds where that may be enough."""
+        """Send nothing for this number until the cause is gone, or ``again_after_s`` are over where that may do."""
         if phone_number_id in self._holds:
             return
         hold = Hold(
@@ -133,8 +143,23 @@ class Holds:
             found = await self._tenants.find_past_cache(phone_number_id)
         except StoreUnavailable:
             return
-        if not _still_held(hold, found, time.monotonic()):
+        if not self._still_held(hold, found):
             self._release(phone_number_id)
+
+    def _still_held(self, hold: Hold, found: Business | Unserved) -> bool:
+        if isinstance(found, Unserved) or self._fault(found):
+            return True
+        if hold.kind is not HoldKind.REFUSED or not found.enabled:
+            return False
+        return found.access_token == hold.token and (hold.again_at is None or time.monotonic() < hold.again_at)
+
+    def _fault(self, business: Business) -> str | None:
+        """Say why nothing can be sent for a business, as far as its document tells; one that is off has no faults."""
+        if not business.enabled:
+            return None
+        if business.fault or business.access_token is None:
+            return business.fault or "the business has no access token"
+        return self._assistant_fault(business.assistant)
 
     def _release(self, phone_number_id: str) -> None:
         hold = self._holds.pop(phone_number_id)
@@ -147,11 +172,3 @@ class Holds:
 
     def __len__(self) -> int:
         return len(self._holds)
-
-
-def _still_held(hold: Hold, found: Business | Unserved, now: float) -> bool:
-    if isinstance(found, Unserved) or (found.enabled and found.fault):
-        return True
-    if hold.kind is not HoldKind.REFUSED or not found.enabled:
-        return False
-    return found.access_token == hold.token and (hold.again_at is None or now < hold.again_at)

@@ -1,7 +1,7 @@
 """Group commit: many callers, one write.
 
-There is no timer that callers wait for: while one batch is on its way the next one fills. A window can be set for writes
-that nobody is in a hurry for, since fewer and larger batches cost less.
+There is no timer that callers wait for: while one batch is on its way the next one fills. A window can be set for
+writes that nobody is in a hurry for, since fewer and larger batches cost less.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Final, Generic, TypeVar
 
 Item = TypeVar("Item")
@@ -42,12 +43,13 @@ class GroupCommit(Generic[Item, Result]):
         self._timer: asyncio.Handle | None = None
 
     def submit(self, item: Item, size_bytes: int = 0) -> asyncio.Future[Result]:
-        """Hand in one item; the future gets its result. Whoever cancels the future only stops waiting: the write goes on."""
+        """Hand in one item; the future gets its result. Who cancels the future stops waiting: the write goes on."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Result] = loop.create_future()
         self._waiting.append((item, size_bytes, future))
         if self._timer is None and len(self._under_way) < self._flights:
-            self._timer = loop.call_later(self._window_s, self._take_off) if self._window_s else loop.call_soon(self._take_off)
+            soon = loop.call_soon if not self._window_s else partial(loop.call_later, self._window_s)
+            self._timer = soon(self._take_off)
         return future
 
     async def flush(self) -> None:

@@ -27,9 +27,7 @@ DONE: Final = "done_expires"
 def inbox_indexes(*, done_days: int, dead_days: int) -> list[IndexModel]:
     """Return the indexes of ``inbox``. What has an owner is not ended yet."""
     return [
-        IndexModel(
-            "conversation", name=ONE_ACTIVE, unique=True, partialFilterExpression={"state": State.ACTIVE.value}
-        ),
+        IndexModel("conversation", name=ONE_ACTIVE, unique=True, partialFilterExpression={"state": State.ACTIVE.value}),
         IndexModel(
             [("conversation", 1), ("place", 1), ("arrival", 1)],
             name=QUEUED,

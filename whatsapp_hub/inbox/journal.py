@@ -148,7 +148,7 @@ class Journal:
             elif result is Inserted.DUPLICATE:
                 copies.append(row)
         for row in copies:
-            # Acknowledged only if the write matched: after a rollback the first copy is gone, and this one is inserted again.
+            # Acknowledged only if the write matched: a rollback may have taken the first copy, and this one is needed.
             if await self._deliveries.submit((row.id, row.conversation)):
                 del open_rows[row]
                 self._metrics.count_item("message", "duplicate")

@@ -1,8 +1,8 @@
 """Who is alive: each process is a node with a counter that it keeps raising.
 
-No server clock takes part. A node is dead to an observer when its counter has not moved for a lease of the observer's own
-monotonic clock while the observer itself could renew, so neither a jump of a clock nor an outage of the database kills
-the living.
+No server clock takes part. A node is dead to an observer when its counter has not moved for a lease of the observer's
+own monotonic clock while the observer itself could renew, so neither a jump of a clock nor an outage of the database
+kills the living.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ class Nodes:
         return time.monotonic() - self._renewed_at >= self._timing.heartbeat_s
 
     async def look(self) -> View:
-        """Read all nodes, and declare dead those whose counter has stood still for a lease. Raises ``StoreUnavailable``."""
+        """Read all nodes; declare dead those whose counter stood still for a lease. Raises ``StoreUnavailable``."""
         with unknown_on_error("look", ROUND_TIMEOUT_S):
             documents = {document["_id"]: document async for document in self._nodes.find({})}
         cache = documents.pop(CACHE_DOCUMENT, {})

@@ -67,7 +67,7 @@ class Outcomes:
             await asyncio.gather(*(self._members.submit((m, row.conversation, row.id, now)) for m in row.members))
 
     def queued(self, conversation: str) -> Awaitable[list[InboxRow]]:
-        """Return the first queued messages of a conversation, in order: enough to fill a turn and to see that it is full."""
+        """Return the first queued messages of a conversation, in order: enough to fill a turn and to see that."""
         return self._queued.submit(conversation)
 
     async def rows(self, ids: Sequence[str]) -> dict[str, InboxRow]:

@@ -1,5 +1,7 @@
-"""The rounds: once a second each node looks who is alive, takes over from the dead, and adopts what is its own and not in
-its memory (a write whose result was unknown). In the steady state a round reads ``nodes`` and nothing else.
+"""The rounds: once a second each node looks who is alive, takes over from the dead, and adopts what it lost sight of.
+
+To be adopted is what is a node's own and not in its memory: a write whose result was unknown. In the steady state a
+round reads ``nodes`` and nothing else.
 """
 
 from __future__ import annotations
@@ -169,8 +171,8 @@ class Recovery:
             found = self._inbox.find(query, {"conversation": 1, "state": 1, "stage": 1, "owner": 1, "epoch": 1})
             strays = []
             async for document in found.sort("place", 1):
-                row_id, state = document["_id"], State(document["state"])
-                if document["owner"] != self._nodes.id or not self._holder.holds(row_id, document["conversation"], state):
+                names = document["_id"], document["conversation"], State(document["state"])
+                if document["owner"] != self._nodes.id or not self._holder.holds(*names):
                     strays.append(document)
                 if len(strays) == SLICE:
                     taken += await self._take(strays)

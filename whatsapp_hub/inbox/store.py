@@ -1,8 +1,8 @@
 """All MongoDB access of the inbox that rides a turn or a webhook.
 
 Every write names the state it leaves and carries ``_id`` and ``conversation``; a write of a turn also carries ``owner``
-and ``epoch``. Batched updates return one count, so each leaves a stamp of its own: where the count falls short the stamps
-are read back. Any error of the driver becomes ``StoreUnavailable``, which means "unknown", never "failed".
+and ``epoch``. Batched updates return one count, so each leaves a stamp of its own: where the count falls short the
+stamps are read back. Any error of the driver becomes ``StoreUnavailable``, which means "unknown", never "failed".
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from whatsapp_hub.inbox.document import InboxRow, Outcome, State
 
 logger = logging.getLogger("inbox")
 
-#: Of one operation. It is the only bound that counts while no server can be found: the driver takes the time that is left.
+#: Of one operation. While no server can be found it is the only bound that counts.
 TIMEOUT_S: Final = 5.0
 DUPLICATE_KEY: Final = 11000
 ORDER: Final = [("conversation", 1), ("place", 1), ("arrival", 1)]
@@ -176,7 +176,7 @@ class InboxStore:
         return [stamps.get(write.row.id) == write.stamp for write in writes]
 
     async def finish_members(self, members: Sequence[tuple[str, str, str, datetime]]) -> list[bool]:
-        """Mark queued messages ``(_id, conversation, turn, now)`` as answered by a turn. Anyone may do it, any number of times."""
+        """Mark queued messages ``(_id, conversation, turn, now)`` as answered by a turn; any number of times."""
         writes = [
             UpdateOne(
                 {"_id": i, "conversation": c, "state": State.QUEUED.value},
@@ -216,7 +216,7 @@ class InboxStore:
 
 
 def _read_refusals(error: BulkWriteError) -> dict[int, Inserted]:
-    """Tell which documents of a batch were refused and why. Raises the error again where the whole batch is in doubt."""
+    """Tell which documents of a batch were refused and why. Raises ``error`` where the whole batch is in doubt."""
     details = error.details or {}
     if details.get("writeConcernErrors"):
         raise error
