@@ -29,6 +29,7 @@ from whatsapp_hub.conversation.typing_indicator import TypingIndicator
 from whatsapp_hub.database import Database, connect
 from whatsapp_hub.errors import StoreUnavailable
 from whatsapp_hub.http import keys
+from whatsapp_hub.http.body import MAX_BODY_BYTES
 from whatsapp_hub.http.client_address import ClientAddresses
 from whatsapp_hub.http.limits import Limits
 from whatsapp_hub.http.routes import add_routes
@@ -50,8 +51,6 @@ from whatsapp_hub.tenants.indexes import ensure_indexes
 from whatsapp_hub.tenants.vault import Vault
 
 logger = logging.getLogger("hub")
-
-MAX_BODY_BYTES: Final = 4 * 1024 * 1024
 
 _DATABASE: Final = web.AppKey("database", Database)
 _SIDE_TASKS: Final = web.AppKey("side_tasks", SideTasks)

@@ -6,12 +6,14 @@ import asyncio
 import logging
 import signal
 import socket
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 import uvloop
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from whatsapp_hub.app import create_app, has_failed
 from whatsapp_hub.settings import Settings
@@ -57,11 +59,36 @@ async def _serve(settings: Settings, unix_socket: Path | None, on_ready: Callabl
     return 1 if has_failed(app) else 0
 
 
+class OneLineForMalformed(logging.Filter):
+    """Keeps what is not HTTP from flooding the log: one line a second, without a traceback and what was sent."""
+
+    def __init__(self) -> None:
+        """Start silent."""
+        super().__init__()
+        self._quiet_until = 0.0
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Shorten the record, or drop it."""
+        error = record.exc_info[1] if record.exc_info else None
+        if not isinstance(error, HttpProcessingError):
+            return True
+        record.msg, record.args, record.exc_info = "malformed HTTP refused", (), None
+        record.levelno, record.levelname = logging.WARNING, "WARNING"
+        quiet, now = time.monotonic() < self._quiet_until, time.monotonic()
+        self._quiet_until = self._quiet_until if quiet else now + 1.0
+        return not quiet
+
+
+_protocol_logger: Final = logging.getLogger("webhook.protocol")
+_protocol_logger.addFilter(OneLineForMalformed())
+
+
 def make_runner(app: web.Application) -> web.AppRunner:
     """Wrap the application with the server's options; one that is misspelt would silently drop all of them."""
     return web.AppRunner(
         app,
         access_log=None,
+        logger=_protocol_logger,
         keepalive_timeout=KEEPALIVE_TIMEOUT_S,
         lingering_time=LINGERING_TIME_S,
         auto_decompress=False,

@@ -245,7 +245,7 @@ async def _hub(mongodb_uri: str) -> AsyncIterator[Hub]:
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     hub = Hub(runner.addresses[0][1])
     async with asyncio.timeout(20):
-        while await hub.status(get("", path="/ready")) != 200:  # noqa: ASYNC110 - it is to be asked over HTTP
+        while await hub.status(get("", path="/ready")) != 200:
             await asyncio.sleep(0.05)
     yield hub
     await runner.cleanup()
