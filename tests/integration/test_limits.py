@@ -106,6 +106,11 @@ def refused(client: Client, route: str) -> float:
     return client.app[METER].registry.get_sample_value("whatsapp_hub_rate_limited_total", {"route": route}) or 0.0
 
 
+def answered_429(client: Client) -> float | None:
+    labels = {"business": "unverified", "status": "429"}
+    return client.app[METER].registry.get_sample_value("webhook_requests_total", labels)
+
+
 async def test_forged_webhooks_get_401_and_over_the_limit_429_with_retry_after(start: Start) -> None:
     client = await start(make_app(rate_limit_webhook="3/minute"))
     await use_up(client, 3)
@@ -237,6 +242,7 @@ async def test_large_body_of_an_address_over_its_limit_is_not_even_read(start: S
     assert b"retry-after: " in answer.lower()
     assert len(client.app[READ_LIMITS]) == calls
     assert refused(client, "webhook") == 1
+    assert answered_429(client) == 1
 
 
 async def test_large_body_passes_where_the_address_has_some_allowance_left(start: Start) -> None:
@@ -279,6 +285,7 @@ async def test_body_of_unknown_length_is_capped_for_an_address_over_its_limit(st
     assert (await post(client, data=chunks(), headers=VERIFIED)).status == 200
 
     assert client.app[READ_LIMITS] == [None, LARGE_BODY_BYTES, LARGE_BODY_BYTES, None]
+    assert refused(client, "webhook") == 1
 
 
 UNSIGNED: dict[str | None, WebhookKeys] = {None: WebhookKeys(app_secrets=(), verify_token=None)}
@@ -291,6 +298,7 @@ async def test_unsigned_mode_counts_every_request(start: Start) -> None:
 
     assert (await post(client, headers=VERIFIED)).status == 429
     assert len(client.app[READ_LIMITS]) == 2
+    assert answered_429(client) == 1
 
 
 async def test_unsigned_mode_counts_a_refused_request_once(start: Start) -> None:

@@ -104,7 +104,6 @@ class Recovery:
                 await self._round()
                 if self._failing:
                     self._failing, self.outage_ended_at = False, time.monotonic()
-                self._health.database_answered()
             except StoreUnavailable as error:
                 self._failing = True
                 self._health.database_failed("the database does not answer")
@@ -129,6 +128,7 @@ class Recovery:
             self._lose("declared dead by another node")
             return
         view = await self._nodes.look()
+        self._health.database_answered()  # now: a takeover may take longer than a verdict lasts
         if view.lost:
             self._lose("declared dead by another node")
             return

@@ -1,0 +1,38 @@
+"""Every route there is, with the name that limits and metrics know it by."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from whatsapp_hub.http.admin import clear_cache, warm_cache
+from whatsapp_hub.http.answers import error_answer
+from whatsapp_hub.http.probes import show_health, show_metrics, show_prometheus, show_readiness
+from whatsapp_hub.http.webhook import handshake, receive
+
+
+def add_routes(app: web.Application) -> None:
+    """Register the routes of the contract."""
+    for path, name in (("/whatsapp_response", "webhook"), ("/whatsapp_response/{subDomain}", "webhook.business")):
+        resource = app.router.add_resource(path, name=name)
+        resource.add_route("GET", handshake)
+        resource.add_route("POST", receive)
+    app.router.add_get("/health", show_health, name="health")
+    app.router.add_get("/ready", show_readiness, name="ready")
+    app.router.add_get("/metrics", show_metrics, name="metrics")
+    app.router.add_get("/prometheus/metrics", show_prometheus, name="prometheus")
+    app.router.add_post("/admin/cache/clear", clear_cache, name="admin.cache.clear")
+    app.router.add_post("/admin/cache/warmup", warm_cache, name="admin.cache.warmup")
+    _announce(app)
+
+
+def _announce(app: web.Application) -> None:
+    """Say "not yet" where the contract has routes that are still to come."""
+    app.router.add_post("/api/v1/{subDomain}/messages", _not_yet, name="api.messages")
+    app.router.add_get("/api/v1/{subDomain}/messages/{id}", _not_yet, name="api.message")
+    app.router.add_post("/api/v1/{subDomain}/conversations/{id}/pause", _not_yet, name="api.conversation.pause")
+    app.router.add_get("/console", _not_yet, name="console")
+    app.router.add_get("/playground", _not_yet, name="playground")
+
+
+async def _not_yet(_: web.Request) -> web.Response:
+    return error_answer(404, "not yet: this route comes with a later version")
