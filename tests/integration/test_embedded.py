@@ -118,7 +118,7 @@ def test_only_its_own_process_ends(mongodb_uri: str) -> None:
         assert client.admin.command("ping")["ok"] == 1
 
 
-def test_it_ends_with_the_process_that_started_it() -> None:
+def test_it_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
     code = """
         import time
         from whatsapp_hub.demo.embedded import embedded
@@ -126,7 +126,13 @@ def test_it_ends_with_the_process_that_started_it() -> None:
             print(running.servers[0].pid, flush=True)
             time.sleep(60)
     """
-    parent = subprocess.Popen([sys.executable, "-c", dedent(code)], stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    parent = subprocess.Popen(
+        [sys.executable, "-c", dedent(code)],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, "TMPDIR": str(tmp_path)},  # nobody is left to clean up
+    )
     assert parent.stdout is not None
     with parent:
         pid = int(parent.stdout.readline())

@@ -1,0 +1,46 @@
+# The one entry for people, hooks and CI. PYTHON=... picks an interpreter, ARGS=... goes to the program.
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+VENV := .venv
+BIN := $(VENV)/bin
+ARGS ?=
+# An environment with everything serves the demo too.
+DEMO_STAMP := $(if $(wildcard $(VENV)/all.stamp),$(VENV)/all.stamp,$(VENV)/demo.stamp)
+
+.PHONY: help demo test check bench lint format types lock clean
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+demo: $(DEMO_STAMP) ## the whole thing on this machine, with a database and a stand-in for WhatsApp
+	@$(BIN)/whatsapp-hub demo $(ARGS)
+
+test: $(VENV)/all.stamp ## the whole test suite
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: lint types test ## lint, types and tests
+
+bench: $(VENV)/all.stamp ## the benchmarks
+	@$(BIN)/python -m bench $(ARGS)
+
+lint: $(VENV)/all.stamp ## style and order
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check --quiet .
+
+format: $(VENV)/all.stamp ## mend what lint can mend
+	@$(BIN)/ruff check --fix --quiet . || true
+	@$(BIN)/ruff format .
+
+types: $(VENV)/all.stamp ## mypy --strict
+	@$(BIN)/mypy
+
+lock: $(VENV)/all.stamp ## remake requirements/*.txt from pyproject.toml
+	@PYTHON=$(BIN)/python requirements/lock
+
+clean: ## throw away the environment and what the tools left
+	@rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage .coverage.* htmlcov
+
+# One stamp for each set of packages: the second time nothing is done.
+$(VENV)/%.stamp: requirements/%.txt pyproject.toml
+	@PYTHON="$(PYTHON)" requirements/install $(VENV) $<
+	@touch $@

@@ -1,0 +1,53 @@
+"""What every test stands on: a clean environment and a real database."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Generator, Iterator
+from contextlib import chdir
+from uuid import uuid4
+
+import pytest
+
+from whatsapp_hub.database import Database, connect
+from whatsapp_hub.demo.embedded import embedded
+from whatsapp_hub.settings import VARIABLES
+
+pytest_plugins = ["tests.hub", "tests.redis_server"]
+
+for _name in list(os.environ):
+    # What is set at this machine is not the tests' business.
+    if _name.removesuffix("_FILE") in VARIABLES or _name.startswith("TIMING__") or _name == "CREDENTIALS_DIRECTORY":
+        del os.environ[_name]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _empty_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Stand where no ``.env`` file lies."""
+    with chdir(tmp_path_factory.mktemp("cwd")):
+        yield
+
+
+@pytest.fixture(scope="session")
+def mongodb_uri() -> Iterator[str]:
+    """A real database, a replica set of one, for the whole session."""
+    with embedded(parameters={"enableTestCommands": 1, "ttlMonitorSleepSecs": 1}) as running:
+        if running.kind != "mongod" and "HUB_EMBEDDED" not in os.environ:
+            pytest.exit("the tests need mongod: " + "; ".join(running.passed_over), returncode=2)
+        yield running.uri
+
+
+@pytest.fixture
+async def database(mongodb_uri: str) -> AsyncIterator[Database]:
+    """A database of the test's own, empty, dropped afterwards."""
+    async with connect(mongodb_uri, f"hub-test-{uuid4().hex}", max_pool_size=20, min_pool_size=0) as database:
+        yield database
+        await database.client.drop_database(database.inbox.database.name)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Make what a test logged fit to be sent between processes: xdist stumbles over a lone surrogate."""
+    report = yield
+    report.sections = [(title, text.encode("utf-8", "backslashreplace").decode()) for title, text in report.sections]
+    return report
