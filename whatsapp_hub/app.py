@@ -27,7 +27,6 @@ from whatsapp_hub.conversation.pacing import Pacer
 from whatsapp_hub.conversation.turn import Turns
 from whatsapp_hub.conversation.typing_indicator import TypingIndicator
 from whatsapp_hub.database import Database, connect
-from whatsapp_hub.errors import StoreUnavailable
 from whatsapp_hub.http import keys
 from whatsapp_hub.http.body import MAX_BODY_BYTES
 from whatsapp_hub.http.client_address import ClientAddresses
@@ -37,7 +36,7 @@ from whatsapp_hub.http.webhook import Webhooks
 from whatsapp_hub.inbox.census import Census
 from whatsapp_hub.inbox.indexes import ensure_inbox_indexes
 from whatsapp_hub.inbox.journal import Journal
-from whatsapp_hub.inbox.nodes import Nodes, View
+from whatsapp_hub.inbox.nodes import Nodes
 from whatsapp_hub.inbox.outcomes import Outcomes
 from whatsapp_hub.inbox.recovery import Recovery
 from whatsapp_hub.inbox.store import InboxStore
@@ -151,45 +150,17 @@ async def _conversation_context(app: web.Application) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def _conversations(app: web.Application) -> AsyncIterator[Journal]:
-    settings, metrics, database = app[keys.SETTINGS], app[keys.METRICS], app[_DATABASE]
+    settings, metrics, database, tasks = app[keys.SETTINGS], app[keys.METRICS], app[_DATABASE], app[_SIDE_TASKS]
     timing, directory, nodes = settings.timing, app[keys.DIRECTORY], app[keys.NODES]
-    rng = Random()  # noqa: S311 - jitter
     store = InboxStore(database)
     outcomes = Outcomes(store, batch_window_s=timing.batch_window_s)
     history = History(database, keep_turns=settings.history_turns, batch_window_s=timing.batch_window_s)
-    assistants = app[_ASSISTANTS]
-    holds = Holds(directory, metrics, assistant_fault=assistants.find_fault, recheck_s=timing.held_recheck_s)
+    fault = app[_ASSISTANTS].find_fault
+    holds = Holds(directory, metrics, assistant_fault=fault, recheck_s=timing.held_recheck_s)
     typing = TypingIndicator(app[_GRAPH], enabled=settings.typing_indicator)
-    turns = Turns(
-        decision=Decision(
-            outcomes=outcomes,
-            history=history,
-            holds=holds,
-            choose_assistant=assistants.choose,
-            show_typing=typing.show,
-            metrics=metrics,
-            rng=rng,
-            retry_base_s=timing.assistant_retry_base_s,
-        ),
-        delivery=Delivery(
-            outcomes=outcomes,
-            holds=holds,
-            sender=app[_GRAPH],
-            may_send=nodes.may_send,
-            outage_ended_at=lambda: recovery.outage_ended_at,
-            metrics=metrics,
-            rng=rng,
-            timing=timing,
-        ),
-        outcomes=outcomes,
-        history=history,
-        holds=holds,
-        metrics=metrics,
-        reply_max_age_s=settings.reply_max_age_s,
-    )
     dispatcher = Dispatcher(
         own_id=lambda: nodes.id,
-        turns=turns,
+        turns=_turns(app, outcomes, history, holds, typing),
         outcomes=outcomes,
         metrics=metrics,
         timing=timing,
@@ -198,7 +169,6 @@ async def _conversations(app: web.Application) -> AsyncIterator[Journal]:
     )
     recovery = _recovery(app, dispatcher)
     holds.on_release = dispatcher.release
-    tasks = app[_SIDE_TASKS]
     directory.on_change.append(lambda number: tasks.start_passing(holds.recheck(number)))
     tasks.start("rounds", recovery.run())
     tasks.start("holds", holds.run())
@@ -213,44 +183,67 @@ async def _conversations(app: web.Application) -> AsyncIterator[Journal]:
         await outcomes.flush()
         await history.flush()
         await tasks.stop("rounds")  # not earlier: a node that drains is alive
-        try:
-            await recovery.hand_back()
-        except StoreUnavailable:
-            logger.warning("nothing handed back, the database is down: other processes take over after the lease")
+        await recovery.hand_back()
+
+
+def _turns(app: web.Application, outcomes: Outcomes, history: History, holds: Holds, typing: TypingIndicator) -> Turns:
+    settings, metrics = app[keys.SETTINGS], app[keys.METRICS]
+    rng = Random()  # noqa: S311 - jitter
+    decision = Decision(
+        outcomes=outcomes,
+        history=history,
+        holds=holds,
+        choose_assistant=app[_ASSISTANTS].choose,
+        show_typing=typing.show,
+        metrics=metrics,
+        rng=rng,
+        retry_base_s=settings.timing.assistant_retry_base_s,
+    )
+    delivery = Delivery(
+        outcomes=outcomes,
+        holds=holds,
+        sender=app[_GRAPH],
+        may_send=app[keys.NODES].may_send,
+        health=app[keys.HEALTH],
+        metrics=metrics,
+        rng=rng,
+        timing=settings.timing,
+    )
+    return Turns(
+        decision=decision,
+        delivery=delivery,
+        outcomes=outcomes,
+        history=history,
+        holds=holds,
+        metrics=metrics,
+        reply_max_age_s=settings.reply_max_age_s,
+    )
 
 
 def _recovery(app: web.Application, dispatcher: Dispatcher) -> Recovery:
-    settings, database, directory = app[keys.SETTINGS], app[_DATABASE], app[keys.DIRECTORY]
-    seen: list[tuple[int, int]] = []
+    settings, directory = app[keys.SETTINGS], app[keys.DIRECTORY]
 
     async def prepare() -> None:
         await ensure_inbox_indexes(
-            database,
+            app[_DATABASE],
             done_days=settings.inbox_retention_days,
             dead_days=settings.dead_retention_days,
             conversation_days=settings.conversation_retention_days,
         )
-        for remark in await ensure_indexes(database):
+        for remark in await ensure_indexes(app[_DATABASE]):
             logger.warning("index of businesses", extra={"remark": remark})
         if settings.warmup_cache:
             await directory.warm_up()
 
-    def follow_cache_epoch(view: View) -> None:
-        """An operator cleared or warmed the caches, here or at another process."""
-        if seen and view.cache_epoch[0] != seen[-1][0]:
-            directory.clear()
-        if seen and view.cache_epoch[1] != seen[-1][1]:
-            app[_SIDE_TASKS].start_passing(directory.warm_up())
-        seen[:] = [view.cache_epoch]
-
     return Recovery(
-        database,
+        app[_DATABASE],
         app[keys.NODES],
         dispatcher,
         app[keys.HEALTH],
         settings.timing,
         prepare=prepare,
-        on_cache_epoch=follow_cache_epoch,
+        clear_cache=directory.clear,
+        warm_cache=lambda: app[_SIDE_TASKS].start_passing(directory.warm_up()),
     )
 
 

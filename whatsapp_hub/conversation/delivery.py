@@ -23,6 +23,7 @@ from whatsapp_hub.inbox.document import InboxRow, Part, PartState, Stage, State
 from whatsapp_hub.inbox.outcomes import Outcomes
 from whatsapp_hub.inbox.store import failure_reason
 from whatsapp_hub.settings import Timing
+from whatsapp_hub.telemetry.health import Health
 from whatsapp_hub.telemetry.metrics import Metrics
 from whatsapp_hub.tenants.business import Business
 
@@ -49,17 +50,17 @@ class Delivery:
         holds: Holds,
         sender: Sender,
         may_send: Callable[[], bool],
-        outage_ended_at: Callable[[], float],
+        health: Health,
         metrics: Metrics,
         rng: Random,
         timing: Timing,
     ) -> None:
-        """Take what sending needs. ``outage_ended_at`` tells when webhooks could last not be received (monotonic)."""
+        """Take what sending needs; ``health`` knows when no status could be received."""
         self._outcomes = outcomes
         self._holds = holds
         self._sender = sender
         self._may_send = may_send
-        self._outage_ended_at = outage_ended_at
+        self._health = health
         self._metrics = metrics
         self._rng = rng
         self._timing = timing
@@ -150,7 +151,7 @@ class Delivery:
             return False
         if row.stage is not Stage.AMBIGUOUS or not row.waiting_since:
             raise self._ambiguous(row, await self._holds.find_business(row.phone_number_id))
-        since = max(row.waiting_since, self._outage_ended_at())  # an outage starts the wait anew
+        since = max(row.waiting_since, self._health.outage_ended_at)  # an outage starts the wait anew
         if (left_s := since + self._timing.status_wait_s - time.monotonic()) > 0:
             raise Later(Stage.AMBIGUOUS, left_s, durable=False)
         begin(row, index)

@@ -40,7 +40,8 @@ class View:
     lost: bool  #: we have been declared dead, or may have been: let everything go
     living: frozenset[str]
     gone: tuple[str, ...]  #: dead or stopped nodes that may still own documents
-    cache_epoch: tuple[int, int]  #: (clear, warm)
+    cache_cleared: int  #: how often operators had the caches of all processes cleared
+    cache_warmed: int  #: and warmed
 
 
 class Nodes:
@@ -118,7 +119,8 @@ class Nodes:
             lost=ours is None or ours["state"] != "living" or not self.may_send(),
             living=frozenset(living),
             gone=tuple(gone),
-            cache_epoch=(cache.get("clear", 0), cache.get("warm", 0)),
+            cache_cleared=cache.get("clear", 0),
+            cache_warmed=cache.get("warm", 0),
         )
 
     async def forget(self, node_id: str) -> None:

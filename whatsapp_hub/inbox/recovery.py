@@ -75,12 +75,13 @@ class Recovery:
         timing: Timing,
         *,
         prepare: Callable[[], Awaitable[None]],
-        on_cache_epoch: Callable[[View], None],
+        clear_cache: Callable[[], object],
+        warm_cache: Callable[[], object],
     ) -> None:
         """Work for one node.
 
-        ``prepare`` makes the database fit to be used, before this node joins. ``on_cache_epoch`` is called when an
-        operator cleared or warmed the caches.
+        ``prepare`` makes the database fit to be used, before this node joins. ``clear_cache`` and ``warm_cache`` are
+        called when an operator asked for it, here or at another process.
         """
         self._inbox = database.inbox
         self._nodes = nodes
@@ -88,11 +89,10 @@ class Recovery:
         self._health = health
         self._timing = timing
         self._prepare = prepare
-        self._on_cache_epoch = on_cache_epoch
+        self._clear_cache = clear_cache
+        self._warm_cache = warm_cache
         self._prepared = False
-        self._failing = True
         self.joined = False  #: whether what is stored now has an owner that counts
-        self.outage_ended_at = float("-inf")  #: monotonic seconds
         self._view: View | None = None
         self._swept_at = float("-inf")
         self._gone_since: dict[str, float] = {}
@@ -102,20 +102,21 @@ class Recovery:
         while True:
             try:
                 await self._round()
-                if self._failing:
-                    self._failing, self.outage_ended_at = False, time.monotonic()
             except StoreUnavailable as error:
-                self._failing = True
                 self._health.database_failed("the database does not answer")
                 if self.joined and not self._nodes.may_send():
                     self._lose(str(error))
             await asyncio.sleep(self._timing.round_s)
 
     async def hand_back(self) -> None:
-        """Give up everything that is ours, so that others take it at once. Raises ``StoreUnavailable``."""
-        with unknown_on_error("hand back"):
-            await self._inbox.update_many({"owner": self._nodes.id}, {"$set": {"owner": NOBODY}, "$inc": {"epoch": 1}})
-        await self._nodes.leave()
+        """Give up everything that is ours, so that others take it at once. Nothing is done for this node after it."""
+        try:
+            with unknown_on_error("hand back"):
+                given = {"$set": {"owner": NOBODY}, "$inc": {"epoch": 1}}
+                await self._inbox.update_many({"owner": self._nodes.id}, given)
+            await self._nodes.leave()
+        except StoreUnavailable:
+            logger.warning("nothing handed back, the database is down: other processes take over after the lease")
 
     async def _round(self) -> None:
         if not self._prepared:
@@ -132,12 +133,18 @@ class Recovery:
         if view.lost:
             self._lose("declared dead by another node")
             return
-        if self._view is None or view.cache_epoch != self._view.cache_epoch:
-            self._on_cache_epoch(view)
-        self._view = view
+        self._follow_cache_epoch(view)
         await self._take_over(view)
         await self._adopt()
         await self._read_back_statuses()
+
+    def _follow_cache_epoch(self, view: View) -> None:
+        """Do with our cache what an operator asked of every process since the last round."""
+        if self._view is not None and view.cache_cleared != self._view.cache_cleared:
+            self._clear_cache()
+        if self._view is not None and view.cache_warmed != self._view.cache_warmed:
+            self._warm_cache()
+        self._view = view
 
     def _lose(self, why: str) -> None:
         logger.warning("node lost, starting over under a new id", extra={"node": self._nodes.id, "why": why})

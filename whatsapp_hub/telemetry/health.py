@@ -30,10 +30,13 @@ class Health:
         self._lagged_at = clock()
         self._due_at: float | None = None  # when the watch of the loop should have its next turn
         self.stopping = False
+        self.outage_ended_at = float("-inf")  #: when the database came back last, by ``clock``
         metrics.ready.set_function(lambda: float(not self.reasons()))
 
     def database_answered(self) -> None:
         """Note that the database confirmed something durable. Has to come about every second."""
+        if self._find_database_fault() is not None:
+            self.outage_ended_at = self._clock()
         self._database_fault = None
         self._heard_at = self._clock()
 
