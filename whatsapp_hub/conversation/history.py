@@ -36,7 +36,7 @@ class History:
         """Remember the last ``keep_turns`` turns of each conversation."""
         self._conversations = database.conversations
         self._keep_turns = keep_turns
-        self._reads = GroupCommit(self._find, flights=FLIGHTS)
+        self._reads = GroupCommit(self._find, flights=FLIGHTS, window_s=batch_window_s)
         self._writes = GroupCommit(self._push, window_s=batch_window_s)
 
     def read(self, conversation: str) -> Awaitable[tuple[PastTurn, ...]]:

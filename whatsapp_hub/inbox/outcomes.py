@@ -20,12 +20,12 @@ class Outcomes:
     """The lanes of the turns. Every method raises ``StoreUnavailable`` where nobody knows what happened."""
 
     def __init__(self, store: InboxStore, *, batch_window_s: float) -> None:
-        """Set up the lanes; writes wait ``batch_window_s`` for company, since fewer and larger batches cost less."""
+        """Set up the lanes; all wait ``batch_window_s`` for company, since fewer and larger batches cost less."""
         self._store = store
         self._stamps = count(1)
         self._writes = GroupCommit(store.write_fenced, flights=FLIGHTS, window_s=batch_window_s)
         self._members = GroupCommit(store.finish_members, window_s=batch_window_s)
-        self._queued = GroupCommit(self._find_queued, flights=FLIGHTS)
+        self._queued = GroupCommit(self._find_queued, flights=FLIGHTS, window_s=batch_window_s)
 
     async def write(
         self,
