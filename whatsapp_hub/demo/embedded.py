@@ -63,16 +63,16 @@ def embedded(folder: Path | None = None, *, parameters: Mapping[str, str | int] 
             home = folder or Path(stack.enter_context(TemporaryDirectory(prefix="hub-db-", ignore_cleanup_errors=True)))
             # Two programs cannot share one's data.
             server = DatabaseServer(program, home / program.kind, parameters=parameters)
+            stack.callback(server.kill)
             try:
                 server.start()
                 uri = _initiate([server])
                 version = server.read_version()
             except (EmbeddedFailed, PyMongoError) as exc:
-                server.kill()
                 passed_over.append(f"{program.kind} ({program.origin}): {exc}")
                 continue
-            # What is thrown away afterwards need not end in peace.
-            stack.callback(server.kill if folder is None else server.stop)
+            if folder is not None:  # what is thrown away afterwards need not end in peace
+                stack.callback(server.stop)
             yield Embedded(
                 uri=uri,
                 kind=program.kind,

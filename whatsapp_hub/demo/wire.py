@@ -17,7 +17,7 @@ _HTTP_STATUSES: Final = {
 }
 
 
-class Refused(Exception):  # noqa: N818 - what Graph does, not what went wrong
+class Refused(Exception):
     """Graph does not take this request."""
 
     def __init__(self, code: int, details: str) -> None:

@@ -1,0 +1,133 @@
+"""``whatsapp-hub demo``: the whole thing on this machine, nothing needed and nothing left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import signal
+import socket
+from collections.abc import Coroutine
+from dataclasses import asdict
+from typing import Final
+
+import click
+import orjson
+import uvloop
+
+from whatsapp_hub.commands.failures import FAILED, Failure, explain_bind_error
+from whatsapp_hub.demo.embedded import Embedded, embedded
+from whatsapp_hub.demo.once import Answered, ask_once
+from whatsapp_hub.demo.running import open_demo
+from whatsapp_hub.demo.samples import SAMPLES
+from whatsapp_hub.demo.welcome import print_replies, print_welcome
+from whatsapp_hub.settings import Settings
+from whatsapp_hub.telemetry.logs import setup_logging
+
+PORT: Final = 8000
+
+
+@click.command(
+    "demo",
+    short_help="Try it: everything on this machine, nothing left behind.",
+    epilog="Example: whatsapp-hub demo --once --json",
+)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65_535),
+    help=f"Port to listen on; 0: any that is free.  [default: {PORT}; with --once any other if that is taken]",
+)
+@click.option("--once", is_flag=True, help="Write to each business once, wait for the delivered replies, and exit.")
+@click.option("--json", "as_json", is_flag=True, help="With --once: print what happened as JSON.")
+@click.pass_context
+def command(ctx: click.Context, *, host: str, port: int | None, once: bool, as_json: bool) -> None:
+    """Try the hub: a database, a stand-in for Meta's Graph API, three businesses, and the real server.
+
+    Looks at no environment and no .env file, and leaves nothing behind. The database is the one that HUB_EMBEDDED
+    names, a mongod on the PATH, or the one that comes with whatsapp-hub[embedded].
+    """
+    if as_json and not once:
+        raise click.UsageError("--json goes with --once.")
+    # From here on a plain `kill` also ends in the clearing up, like Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    port = _choose_port(host, port, once=once)
+    try:
+        with embedded() as database:
+            for program in database.passed_over:
+                click.echo(f"Passed over: {program}", err=True)
+            if once:
+                ctx.exit(_run(_answer_once(database, host, port, as_json=as_json), stopped=FAILED))
+            ctx.exit(_run(_stay(database, host, port), stopped=0))
+    except OSError as exc:
+        words = explain_bind_error(exc, f"{host} port {port}")
+        if words is None:
+            raise
+        raise Failure(words) from exc
+
+
+def _choose_port(host: str, port: int | None, *, once: bool) -> int:
+    """Find out before anything is started whether the port can be had."""
+    wanted = PORT if port is None else port
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        socket.create_server((host, wanted), family=family).close()
+    except OSError as exc:
+        words = explain_bind_error(exc, f"{host} port {wanted}")
+        if words is None:
+            raise
+        if once and port is None:
+            return 0  # nobody has to know it
+        example = f" For example: whatsapp-hub demo --port {wanted + 1}" if exc.errno == errno.EADDRINUSE else ""
+        raise Failure(words + example) from exc
+    return wanted
+
+
+def _run(work: Coroutine[None, None, int], *, stopped: int) -> int:
+    """Run the demo until it is through or a signal comes; return its exit status or, after a signal, ``stopped``."""
+    setup_logging(Settings.isolated(log_format="text", log_level="WARNING"))
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_run_until_signal(work, stopped))
+
+
+async def _run_until_signal(work: Coroutine[None, None, int], stopped: int) -> int:
+    task = asyncio.ensure_future(work)
+
+    def stop() -> None:
+        if not task.cancelling():  # an impatient second Ctrl-C must not break off the clearing up
+            task.cancel()
+
+    for signal_number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(signal_number, stop)
+    await asyncio.wait([task])
+    if task.cancelled():
+        click.echo("Stopped.", err=True)
+        return stopped
+    return task.result()
+
+
+async def _stay(database: Embedded, host: str, port: int) -> int:
+    async with open_demo(database.uri, host=host, port=port) as demo:
+        print_welcome(demo, database)
+        await print_replies(demo)
+    return 0
+
+
+async def _answer_once(database: Embedded, host: str, port: int, *, as_json: bool) -> int:
+    async with open_demo(database.uri, host=host, port=port) as demo:
+        answers = await ask_once(demo)
+    if as_json:
+        click.echo(orjson.dumps([asdict(answer) for answer in answers], option=orjson.OPT_INDENT_2))
+    else:
+        _print_answers(database, answers)
+    return 0
+
+
+def _print_answers(database: Embedded, answers: list[Answered]) -> None:
+    names = {sample.sub_domain: sample.name for sample in SAMPLES}
+    click.echo(f"On {database}:")
+    for answer in answers:
+        click.echo(f"\n{click.style(names[answer.business], bold=True)} ({answer.business})")
+        click.echo(f"  asked     {answer.question}")
+        click.echo(f"  answered  {answer.reply}")
+        click.echo(f"  200 after {answer.ack_ms:.1f} ms, the reply sent after {answer.reply_ms:.1f} ms, and delivered")
+    click.echo(f"\nAll {len(answers)} answered.")

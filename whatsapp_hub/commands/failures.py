@@ -1,0 +1,100 @@
+"""What went wrong, told to a person: plain words on stderr and an exit status, never a traceback."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from typing import Final
+
+import click
+from pymongo.errors import (
+    ConfigurationError,
+    ConnectionFailure,
+    ExecutionTimeout,
+    NetworkTimeout,
+    OperationFailure,
+    ServerSelectionTimeoutError,
+    WTimeoutError,
+)
+
+from whatsapp_hub.errors import HubError, SettingsInvalid, StoreUnavailable
+
+FAILED: Final = 1
+WRONG_USAGE: Final = 2
+
+_UNAUTHORIZED: Final = 13
+_AUTHENTICATION_FAILED: Final = 18
+_BIND_ERRORS: Final = {
+    errno.EADDRINUSE: "is in use: stop what uses it, or choose another with --port",
+    errno.EADDRNOTAVAIL: "is no address of this machine: choose another with --host",
+    errno.EACCES: "may not be used by this user: choose another (ports below 1024 are for root)",
+    errno.ENOENT: "cannot be made: its folder is not there",
+    errno.ENOTDIR: "cannot be made: its folder is not there",
+}
+#: What ``socket.create_server`` makes of the resolver's errors: an OSError with their numbers.
+_UNKNOWN_NAME: Final = {socket.EAI_NONAME, socket.EAI_AGAIN, socket.EAI_FAIL, socket.EAI_FAMILY}
+_LOOK: Final = "See that the database is up and MONGODB_URI is right; `whatsapp-hub doctor` looks closer."
+
+
+class Failure(click.ClickException):
+    """A command that ends with these words."""
+
+    exit_code = FAILED
+
+
+class WrongSettings(Failure):
+    """Settings with which a command cannot do its work."""
+
+    exit_code = WRONG_USAGE
+
+
+class NotYet(Failure):
+    """A command of the contract that is still to come."""
+
+    exit_code = WRONG_USAGE
+
+    def __init__(self, command: str) -> None:
+        super().__init__(f"not yet: `{command}` comes with a later version.")
+
+
+def as_failure(error: HubError) -> Failure:
+    """Say what a command's error means and what to do about it."""
+    match error:
+        case SettingsInvalid(faults=faults):
+            lines = "".join(f"\n  {fault}" for fault in faults)
+            return WrongSettings(f"these settings cannot be used (see .env.example for what each means):{lines}")
+        case StoreUnavailable():
+            return Failure(f"{explain_database_error(error.__cause__) or error} {_LOOK}")
+    return Failure(str(error))
+
+
+def explain_database_error(error: BaseException | None) -> str:
+    """Say what the driver's error means, without anything that it quotes; "" where it is none."""
+    match error:
+        case None:
+            return ""
+        case OperationFailure(code=18):
+            return "The database does not accept the user or the password of MONGODB_URI."
+        case OperationFailure(code=13):
+            return "The database's user may not do this: grant it readWrite on the database of MONGODB_DB_NAME."
+        case WTimeoutError():
+            return "The database did not confirm a write on a majority of its members in time."
+        case ServerSelectionTimeoutError():
+            return "No database could be reached, or it has no primary."
+        case NetworkTimeout() | ExecutionTimeout():
+            return "The database did not answer in time."
+        case ConfigurationError():
+            return "MONGODB_URI cannot be used: its host names were not found, or its options contradict each other."
+        case ConnectionFailure():
+            return "The connection to the database failed."
+        case OperationFailure(code=code):
+            return f"The database refuses this (error {code})."
+    return f"The database did not do this ({type(error).__name__})."
+
+
+def explain_bind_error(error: OSError, place: str) -> str | None:
+    """Say why a server cannot listen at ``place``; None where the error is about something else."""
+    if isinstance(error, socket.gaierror) or error.errno in _UNKNOWN_NAME:
+        return f"{place} is no address that is known here: choose another with --host."
+    words = _BIND_ERRORS.get(error.errno or 0)
+    return f"{place} {words}." if words else None

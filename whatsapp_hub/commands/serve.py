@@ -1,0 +1,44 @@
+"""``whatsapp-hub serve``: the production server."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from whatsapp_hub.commands.database import known_errors
+from whatsapp_hub.commands.failures import Failure, explain_bind_error
+from whatsapp_hub.server import serve
+from whatsapp_hub.settings import load_settings
+from whatsapp_hub.telemetry.logs import setup_logging
+
+
+@click.command(
+    "serve",
+    short_help="Run the production server.",
+    epilog="Example: whatsapp-hub serve --host 127.0.0.1 --port 8080",
+)
+@click.option("--host", help="Address to listen on; wins over HOST (default 0.0.0.0).")
+@click.option("--port", help="Port to listen on; wins over PORT (default 8000).")
+@click.option(
+    "--sock", type=click.Path(dir_okay=False, path_type=Path), help="Listen on this Unix socket instead of a port."
+)
+@click.pass_context
+def command(ctx: click.Context, *, host: str | None, port: str | None, sock: Path | None) -> None:
+    """Run the production server until SIGTERM or SIGINT.
+
+    Its settings come from the environment, from a .env file, from the files that <NAME>_FILE name, and from systemd's
+    credentials. It prints nothing but logs, on stderr. Exit status: 0 after a stop, 1 when something died, 2 for
+    settings that cannot be used, all of them listed.
+    """
+    settings = load_settings(overrides={"host": host, "port": port}, serve=True)
+    setup_logging(settings)
+    try:
+        with known_errors():
+            status = serve(settings, unix_socket=sock)
+    except OSError as exc:
+        words = explain_bind_error(exc, str(sock) if sock else f"{settings.host} port {settings.port}")
+        if words is None:
+            raise
+        raise Failure(words) from exc
+    ctx.exit(status)
