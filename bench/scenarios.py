@@ -1,0 +1,131 @@
+"""What is measured: the plans, whom they are offered to, and what it may cost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Final
+
+from bench.plan import Plan
+from bench.stage import Subject, bare, hub
+
+LONG_S: Final = 3600
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scenario:
+    """The hub, its floor and what both are offered."""
+
+    name: str
+    title: str
+    unit: str
+    plan: Plan
+    hub: Subject
+    floor: Subject | None
+    max_ratio: float | None = None  #: the budget: this many times the floor's CPU
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """The budget of a scenario without a floor, in milliseconds."""
+
+    ack_p50: float = 10
+    ack_p99: float = 50
+    added_p99: float = 250
+
+
+ACK: Final = Scenario(
+    name="ack",
+    title="one durable ack, of a message that waits behind another (no turn runs), 500 connections, closed loop",
+    unit="ack",
+    plan=Plan(
+        unit="ack",
+        rate=None,
+        connections=500,
+        warm_up=5_000,
+        measured=40_000,
+        customers=2_000,
+        phone_numbers=50,
+        prime=True,
+    ),
+    hub=hub(assistant="none", has_tokens=False, timing={"held_recheck_s": LONG_S}),
+    floor=bare("ack"),
+    max_ratio=1.8,
+)
+
+NO_REPLY: Final = Scenario(
+    name="no-reply",
+    title="one durable ack and its whole turn without a reply (ASSISTANT=none), 1,000 messages/s offered",
+    unit="message",
+    plan=Plan(
+        unit="ack", rate=1_000, connections=200, warm_up=1_500, measured=6_000, customers=2_000, phone_numbers=50
+    ),
+    hub=hub(assistant="none"),
+    floor=bare("ack"),
+)
+
+ANSWERED: Final = Scenario(
+    name="answered",
+    title="one answered message: assistant and send over HTTP, typing off, 1,000 messages/s offered",
+    unit="answer",
+    plan=Plan(
+        unit="answer", rate=1_000, connections=200, warm_up=3_000, measured=8_000, customers=2_000, phone_numbers=50
+    ),
+    hub=hub(assistant="openai", typing_indicator=False),
+    floor=bare("relay"),
+    max_ratio=2.0,
+)
+
+_LOAD: Final = Plan(
+    unit="answer",
+    rate=500,
+    connections=500,
+    warm_up=2_500,
+    measured=30_000,
+    customers=10_000,
+    chatty=100,
+    phone_numbers=50,
+    model_s=(0.5, 2.0),
+    graph_s=(0.15, 0.4),
+    drain_s=60,
+)
+
+
+def _load(name: str, *, typing: bool) -> Scenario:
+    return Scenario(
+        name=name,
+        title=f"500 messages/s over 500 connections for a minute, the assistant takes 0.5-2 s, Graph 150-400 ms,"
+        f" typing {'on' if typing else 'off'}",
+        unit="answer",
+        plan=_LOAD,
+        hub=hub(assistant="openai", typing_indicator=typing),
+        floor=None,
+    )
+
+
+COSTS: Final = (ACK, NO_REPLY, ANSWERED)
+LOADS: Final = (_load("load", typing=False), _load("load-typing", typing=True))
+LOAD_LIMITS: Final = Limits()
+
+
+def shortened(scenario: Scenario, factor: int) -> Scenario:
+    """Return the scenario with a window so many times shorter."""
+    plan = scenario.plan
+    return replace(
+        scenario, plan=replace(plan, measured=plan.measured // factor, warm_up=max(plan.warm_up // factor, 1_000))
+    )
+
+
+def lengthened(scenario: Scenario, factor: int) -> Scenario:
+    """Return the scenario with a window so many times longer."""
+    return replace(scenario, plan=replace(scenario.plan, measured=scenario.plan.measured * factor))
+
+
+def slowed_down(scenario: Scenario, rate: float) -> Scenario:
+    """Return the scenario at a lower rate, over the same time."""
+    plan = scenario.plan
+    assert plan.rate is not None
+    share = rate / plan.rate
+    return replace(
+        scenario,
+        plan=replace(plan, rate=rate, measured=int(plan.measured * share), warm_up=int(plan.warm_up * share)),
+    )
