@@ -94,7 +94,7 @@ async def test_numbered_messages_of_200_conversations_come_in_order(hub: Any) ->
 
     await asyncio.gather(*map(customer, range(200)))
     await hub.at_rest()
-    seen = defaultdict(list)
+    seen: dict[str, list[Any]] = defaultdict(list)
     for send in hub.graph.log.accepted:
         seen[send.customer] += [line.partition("#")[::2] for line in send.text.split("\n")]
     assert len(seen) == 200
@@ -105,6 +105,7 @@ async def test_numbered_messages_of_200_conversations_come_in_order(hub: Any) ->
 async def test_what_comes_while_a_turn_runs_is_answered_in_one_turn(hub: Any) -> None:
     hub.graph.control.latency_s = (0.3, 0.3)
     await hub.say("101", "first", "wamid.1")
+    await hub.row_where("101", "wamid.1", stage="replying")
     for n in range(2, 6):
         await hub.say("101", f"more {n}", f"wamid.{n}")
     await hub.at_rest()
@@ -116,6 +117,7 @@ async def test_what_comes_while_a_turn_runs_is_answered_in_one_turn(hub: Any) ->
 async def test_a_turn_takes_at_most_fifty_messages(hub: Any, webhooks: Any) -> None:
     hub.graph.control.latency_s = (0.3, 0.3)
     await hub.say("101", "first", "wamid.first")
+    await hub.row_where("101", "wamid.first", stage="replying")
     messages = [webhooks.text(f"m{n:03}", wamid=f"wamid.{n}", timestamp=str(int(time.time()))) for n in range(120)]
     assert await hub.post(webhooks.of(*messages, number="101")) == 200
     await hub.at_rest()

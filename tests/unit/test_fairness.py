@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from whatsapp_hub.conversation.fairness import FairGate
+from whatsapp_hub.fairness import FairGate
 
 
 async def settle() -> None:

@@ -1,4 +1,7 @@
-"""A whole hub over real HTTP: the application, a database, and the stand-in for Graph and for the language model."""
+"""A whole hub over real HTTP: the application, a database, and the stand-in for Graph and for the language model.
+
+A plugin, named in ``conftest.py``: every folder of tests has its fixtures, and may import its names.
+"""
 
 from __future__ import annotations
 
@@ -8,19 +11,23 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
+from uuid import uuid4
 
 import aiohttp
 import orjson
 import pytest
 from aiohttp import web
+from multidict import CIMultiDictProxy
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
 
 from whatsapp_hub.app import create_app
 from whatsapp_hub.cloud_api.signature import sign
-from whatsapp_hub.database import Database
+from whatsapp_hub.database import Database, connect
 from whatsapp_hub.demo.graph import GraphStandIn
 from whatsapp_hub.demo.statuses import WebhookTarget
 from whatsapp_hub.server import make_runner
-from whatsapp_hub.settings import Settings
+from whatsapp_hub.settings import Settings, load_settings
 from whatsapp_hub.tenants.vault import Vault
 
 Found = TypeVar("Found")
@@ -75,6 +82,20 @@ def webhook_of(*messages: dict[str, Any], number: str, **value: Any) -> dict[str
     return {"object": "whatsapp_business_account", "entry": [{"id": f"waba-{number}", "changes": [change]}]}
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What came back."""
+
+    status: int
+    headers: CIMultiDictProxy[str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        """The body, read."""
+        return orjson.loads(self.body)
+
+
 @dataclass(slots=True, kw_only=True)
 class Hub:
     """A hub that runs, and everything around it."""
@@ -93,9 +114,22 @@ class Hub:
         """Post a webhook, signed; return the status."""
         body = payload if isinstance(payload, bytes) else orjson.dumps(payload)
         headers = {} if secret is None else {"X-Hub-Signature-256": sign(body, secret.encode())}
-        async with self.client.post(self.url + path, data=body, headers=headers) as response:
-            await response.read()
-            return response.status
+        return (await self.exchange("POST", path, data=body, headers=headers)).status
+
+    async def exchange(self, method: str, path: str, **options: Any) -> Answer:
+        """Make any request; ``options`` go to aiohttp's client."""
+        async with self.client.request(method, self.url + path, **options) as response:
+            return Answer(status=response.status, headers=response.headers, body=await response.read())
+
+    async def samples(self) -> list[Sample]:
+        """Return every sample that Prometheus would see."""
+        text = (await self.exchange("GET", "/prometheus/metrics")).body.decode()
+        return [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+
+    async def sample(self, name: str, **labels: str) -> float:
+        """Return what the samples with these labels, and perhaps others, add up to."""
+        wanted = labels.items()
+        return sum(s.value for s in await self.samples() if s.name == name and wanted <= s.labels.items())
 
     async def say(self, number: str, text: str, wamid: str, sender: str = "491700000001") -> None:
         """Have a customer write something; it has to be accepted."""
@@ -154,48 +188,75 @@ async def _listening(app: web.Application) -> AsyncIterator[str]:
         await runner.cleanup()
 
 
-@pytest.fixture
-async def start_hub(database: Database, mongodb_uri: str) -> AsyncIterator[StartHub]:
-    """Start hubs on the test's database; all of them are stopped afterwards."""
+@asynccontextmanager
+async def own_database(mongodb_uri: str) -> AsyncIterator[Database]:
+    """Open an empty database for fixtures of a wider scope than ``database``, and drop it afterwards."""
+    name = f"hub-test-{uuid4().hex}"
+    async with connect(mongodb_uri, name, min_pool_size=0) as database:
+        yield database
+        await database.client.drop_database(name)
+
+
+@asynccontextmanager
+async def hubs_on(database: Database, mongodb_uri: str) -> AsyncIterator[StartHub]:
+    """Yield what starts hubs on a database; all of them are stopped afterwards.
+
+    It takes settings by attribute, as Python values, and environment variables by name, as texts.
+    """
     async with AsyncExitStack() as everything:
         graph = GraphStandIn()
         graph_url = await everything.enter_async_context(_listening(graph.make_app()))
         client = await everything.enter_async_context(aiohttp.ClientSession())
 
+        async def keep_away_from(target: WebhookTarget) -> None:
+            """Connect to a hub no more: a connection made while it stops is left open, or delays it by seconds."""
+            if graph.statuses.target is target:
+                graph.statuses.target = None
+            await asyncio.sleep(0.01)
+
         async def start(*, timing: Mapping[str, float] | None = None, **values: Any) -> Hub:
-            settings = Settings.isolated(
-                **{
-                    "mongodb_uri": mongodb_uri,
-                    "mongodb_db_name": database.inbox.database.name,
-                    "mongodb_min_pool_size": 0,
-                    "encryption_secret": ENCRYPTION_SECRET,
-                    "whatsapp_app_secret": SECRET,
-                    "whatsapp_verify_token": "verify me",
-                    "graph_api_base_url": graph_url,
-                    "ai_base_url": f"{graph_url}/v1",
-                    "assistant": "echo",
-                    "typing_indicator": False,
-                    "rate_limit_health": "100000/minute",
-                    "drain_timeout_s": 2,
-                    "timing": {**TIMING, **(timing or {})},
-                    **values,
-                }
-            )
+            chosen = {
+                "mongodb_uri": mongodb_uri,
+                "mongodb_db_name": database.inbox.database.name,
+                "mongodb_min_pool_size": 0,
+                "encryption_secret": ENCRYPTION_SECRET,
+                "whatsapp_app_secret": SECRET,
+                "whatsapp_verify_token": "verify me",
+                "graph_api_base_url": graph_url,
+                "ai_base_url": f"{graph_url}/v1",
+                "assistant": "echo",
+                "typing_indicator": False,
+                "rate_limit_health": "100000/minute",
+                "drain_timeout_s": 2,
+                "timing": {**TIMING, **(timing or {})},
+                **values,
+            }
+            environment = {name: chosen.pop(name) for name in values if name.isupper()}
+            for name in environment:
+                chosen.pop(name.lower(), None)
+            settings = load_settings(env=environment, env_file=None, overrides=chosen)
             app = create_app(settings)
             stack = await everything.enter_async_context(AsyncExitStack())
             url = await stack.enter_async_context(_listening(app))
-            graph.statuses.target = WebhookTarget(url=f"{url}/whatsapp_response", secret=SECRET.encode())
+            target = graph.statuses.target = WebhookTarget(url=f"{url}/whatsapp_response", secret=SECRET.encode())
+            stack.push_async_callback(keep_away_from, target)
             hub = Hub(
                 url=url, app=app, settings=settings, database=database, graph=graph, client=client, stop=stack.aclose
             )
 
             async def ready() -> bool:
-                async with client.get(f"{url}/ready") as response:
-                    return response.status == 200
+                return (await hub.exchange("GET", "/ready")).status == 200
 
             await until(ready)
             return hub
 
+        yield start
+
+
+@pytest.fixture
+async def start_hub(database: Database, mongodb_uri: str) -> AsyncIterator[StartHub]:
+    """Start hubs on the test's database; all of them are stopped afterwards."""
+    async with hubs_on(database, mongodb_uri) as start:
         yield start
 
 

@@ -1,0 +1,54 @@
+"""The operator's routes: who may use them, what they answer, and that they reach every process."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.hub import Answer, Hub, StartHub, business, until
+from whatsapp_hub.database import Database
+
+ADMIN_TOKEN = "a-token-of-24-characters"
+OPERATOR = {"Authorization": f"Bearer {ADMIN_TOKEN}"}
+CLEAR, WARM = "/admin/cache/clear", "/admin/cache/warmup"
+
+
+async def post(hub: Hub, path: str, **headers: str) -> Answer:
+    return await hub.exchange("POST", path, headers=headers)
+
+
+async def cache_size(hub: Hub) -> int:
+    size: int = (await hub.exchange("GET", "/metrics")).json["cache"]["size"]
+    return size
+
+
+async def test_admin_answers_403_without_admin_token(start_hub: StartHub) -> None:
+    hub = await start_hub(ADMIN_TOKEN="", RATE_LIMIT_ADMIN="100/minute")
+    for path in (CLEAR, WARM):
+        for headers in ({}, {"Authorization": "Bearer "}, {"Authorization": "Bearer None"}, OPERATOR):
+            assert (await post(hub, path, **headers)).status == 403
+
+
+async def test_admin_answers_401_to_whoever_has_not_the_token(start_hub: StartHub) -> None:
+    hub = await start_hub(ADMIN_TOKEN=ADMIN_TOKEN, RATE_LIMIT_ADMIN="100/minute")
+    for path in (CLEAR, WARM):
+        for authorization in ("", "Bearer", "Bearer wrong", f"Basic {ADMIN_TOKEN}", f"Bearer {ADMIN_TOKEN}x"):
+            assert (await post(hub, path, Authorization=authorization)).status == 401
+
+
+@pytest.mark.parametrize(("path", "size"), [(CLEAR, 0), (WARM, 3)])
+async def test_admin_reaches_every_process(database: Database, start_hub: StartHub, path: str, size: int) -> None:
+    await database.businesses.insert_many([business(number) for number in ("101", "102", "103")])
+    settings = {"ADMIN_TOKEN": ADMIN_TOKEN, "WARMUP_CACHE": "false", "RATE_LIMIT_METRICS": "1000000/minute"}
+    hubs = [await start_hub(**settings), await start_hub(**settings)]
+    for hub in hubs:
+        await hub.say("101", "hello", f"wamid.{hub.url}")
+        await hub.at_rest()
+        assert await cache_size(hub) == 1
+    answer = await post(hubs[0], path, **OPERATOR)
+    assert (answer.status, answer.json["status"]) == (200, "success")
+    for hub in hubs:
+
+        async def is_done(hub: Hub = hub) -> bool:
+            return await cache_size(hub) == size
+
+        await until(is_done)
