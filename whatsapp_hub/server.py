@@ -45,8 +45,8 @@ async def _serve(settings: Settings, unix_socket: Path | None, on_ready: Callabl
     loop.add_signal_handler(signal.SIGHUP, reopen_logs)
     app = create_app(settings)
     runner = make_runner(app)
-    await runner.setup()
     try:
+        await runner.setup()
         address = await listen(runner, settings, unix_socket)
         logger.info("listening", extra={"address": address})
         if on_ready is not None:

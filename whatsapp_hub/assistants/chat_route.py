@@ -14,8 +14,8 @@ from yarl import URL
 
 from whatsapp_hub.assistants.chat_wire import Completion, read_completion, read_error_code, read_retry_after
 from whatsapp_hub.assistants.guard import AddressRefusedError
-from whatsapp_hub.conversation.fairness import FairGate
 from whatsapp_hub.errors import AssistantFailed
+from whatsapp_hub.fairness import FairGate
 
 MAX_ANSWER_BYTES: Final = 1024 * 1024
 CONNECT_TIMEOUT_S: Final = 5.0

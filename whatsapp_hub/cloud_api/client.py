@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import logging
 from collections.abc import AsyncIterator, Callable
@@ -20,6 +19,7 @@ from yarl import URL
 
 from whatsapp_hub.cloud_api.errors import SendResult, Verdict, read_response
 from whatsapp_hub.cloud_api.outgoing import build_typing
+from whatsapp_hub.fairness import FairGate
 from whatsapp_hub.telemetry.metrics import Metrics
 
 logger = logging.getLogger("cloud_api")
@@ -54,11 +54,12 @@ class GraphClient:
     ) -> None:
         """Set up the client; the caller opens and closes the session.
 
-        Requests wait for a slot here and not in the session's connector, whose waiting counts towards the timeouts.
+        Requests wait for a slot here and not in the session's connector, whose waiting counts towards the timeouts; the
+        numbers take turns, so that one whose sends hang does not keep the others waiting.
         """
         self._session = session
         self._metrics = metrics
-        self._slots = asyncio.Semaphore(max_connections)
+        self._slots = FairGate(max_connections)
         self._send_timeout = send_timeout
         self._sends = 0  # waiting or under way
         self._typings = 0
@@ -75,7 +76,7 @@ class GraphClient:
         """
         self._sends += 1
         try:
-            async with self._slots:
+            async with self._slots.slot(phone_number_id):
                 result = await self._post(phone_number_id, token, _Body(body, may_send), self._send_timeout)
         finally:
             self._sends -= 1
@@ -92,7 +93,7 @@ class GraphClient:
             return
         self._typings += 1
         try:
-            async with self._slots:
+            async with self._slots.slot(phone_number_id):
                 body = _Body(build_typing(message_id), _always)
                 result = await self._post(phone_number_id, token, body, TYPING_TIMEOUT)
         finally:

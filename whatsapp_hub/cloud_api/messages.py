@@ -63,7 +63,8 @@ class StatusUpdate:
     id: str  #: the wamid of the message that was sent
     status: str
     timestamp: int  #: Meta's, unix seconds
-    callback_data: str = dataclasses.field(repr=False)  #: our own words, sent along with the message; a hint, never a proof
+    #: Our own words, sent along with the message; a hint, never a proof.
+    callback_data: str = dataclasses.field(repr=False)
     participant: str = dataclasses.field(default="", repr=False)  #: in groups a status is about one participant
     error_code: int | None
     item: bytes = dataclasses.field(repr=False)

@@ -18,7 +18,7 @@ _CALLBACK_DATA: Final = re.compile(r"hub1\|([0-9]{1,9})\|([0-9]{1,9})\|([^|]*)\|
 _PHONE_NUMBER: Final = re.compile(r"\+?[0-9]+")
 _BSUID: Final = re.compile(r"[A-Z]{2}\.(?:ENT\.)?[A-Za-z0-9]+")
 _VISIBLE: Final = re.compile(r"\S")
-_SENTENCE_END: Final = re.compile(r"[.!?…][\"'”’)\]]*(?=\s)|[。！？]")  # noqa: RUF001 - as they are written
+_SENTENCE_END: Final = re.compile(r"[.!?…][\"'”’)\]]*(?=\s)|[。！？]")
 _MAX_CLUSTER: Final = 32  # code points that are kept together where a word has to be cut
 _JOINER: Final = "\u200d"
 

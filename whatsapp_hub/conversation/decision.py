@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -65,11 +66,11 @@ class Decision:
         business = await self._holds.find_business(row.phone_number_id)
         if not business.enabled:
             return
-        queued, past = self._outcomes.queued(row.conversation), self._history.read(row.conversation)
-        taken = await self._gather(row, await queued)
+        reads = self._outcomes.queued(row.conversation), self._history.read(row.conversation)
+        queued, history = await asyncio.gather(*reads)
+        taken = await self._gather(row, queued)
         messages = tuple(map(customer_message, taken))
         replies: Sequence[Reply] = ()
-        history = await past
         if any(wants_reply(message.kind) for message in messages):
             replies = await self._ask(row, business, messages, history)
         row.said = joined(messages)
@@ -84,12 +85,15 @@ class Decision:
         """Choose what this turn answers: its own message and what waits, in order, as much as fits."""
         earlier = await self._outcomes.rows(row.members) if row.members else {}  # of a dead letter that is retried
         if row.attempts > GATHERS_UNTIL:
+            if any(other.order < row.order for other in queued):
+                raise StepBack
             queued = ()
         taken: list[InboxRow] = []
         characters = 0
         for candidate in sorted([row, *earlier.values(), *queued], key=lambda one: one.order):
             characters += len(candidate.item)
-            if taken and (len(taken) == MOST_GATHERED or characters > MOST_CHARACTERS):
+            full = taken and (len(taken) == MOST_GATHERED or characters > MOST_CHARACTERS)
+            if full or (candidate in queued and _goes_alone(candidate)):
                 break
             taken.append(candidate)
         if row not in taken:
@@ -116,16 +120,17 @@ class Decision:
         try:
             return await self._choose_assistant(business.assistant).reply(turn)
         except AssistantFailed as error:
-            raise self._failed(row, str(error)) from error
+            raise self.failed(row, f"the assistant: {error}") from error
         except Exception as error:  # an operator's own assistant may raise anything; the turn is tried again
             logger.exception("assistant raised", extra={"message_id": row.message_id, "business": business.sub_domain})
-            raise self._failed(row, type(error).__name__) from error
+            raise self.failed(row, f"the assistant: {type(error).__name__}") from error
         finally:
             self._metrics.observe_turn("assistant", time.perf_counter() - began)
 
-    def _failed(self, row: InboxRow, why: str) -> CannotGoOn:
+    def failed(self, row: InboxRow, why: str) -> CannotGoOn:
+        """Count a failed attempt; return what follows from it."""
         if row.attempts >= MAX_ATTEMPTS:
-            return Dead(f"failed {MAX_ATTEMPTS} times: the assistant: {why}")
+            return Dead(f"failed {MAX_ATTEMPTS} times: {why}")
         delay_s = self._rng.uniform(0.5, 1.0) * self._retry_base_s * 2**row.attempts
         row.attempts += 1
         return Later(Stage.BACKOFF, delay_s)
@@ -137,6 +142,11 @@ class Decision:
         values = {"members": row.members, "parts": [part.to_document() for part in row.parts]}
         await write_stage(self._outcomes, row, values, stage=Stage.REPLYING)
         await self._outcomes.finish_members(row)
+
+
+def _goes_alone(queued: InboxRow) -> bool:
+    """Whether a message that waits must not be taken into another's turn: poison, or a dead letter with company."""
+    return queued.attempts >= GATHERS_UNTIL or bool(queued.members or queued.parts)
 
 
 def customer_message(row: InboxRow) -> CustomerMessage:

@@ -75,11 +75,12 @@ class Delivery:
         """
         began = time.perf_counter()
         for index, part in enumerate(row.parts):
-            if part.state is PartState.SENT:
+            if part.rank == FAILED_RANK:
+                raise Dead(failure_reason(None))
+            if part.state is PartState.SENT or part.rank > 0:
                 continue
             if part.state is PartState.WAITING:
-                begin(row, index)
-                await write_stage(self._outcomes, row, parts_values(row, index), stage=Stage.REPLYING)
+                await self._begin(row, index)
             if row.cleared == index or await self._clear(row, index):
                 await self._send(row, index, part, business)
             if index + 1 < len(row.parts):
@@ -154,10 +155,14 @@ class Delivery:
         since = max(row.waiting_since, self._health.outage_ended_at)  # an outage starts the wait anew
         if (left_s := since + self._timing.status_wait_s - time.monotonic()) > 0:
             raise Later(Stage.AMBIGUOUS, left_s, durable=False)
+        await self._begin(row, index)
+        return True
+
+    async def _begin(self, row: InboxRow, index: int) -> None:
+        """Mark a part for its next send, provided that there is still no status of an earlier one."""
         begin(row, index)
         still_none = {f"parts.{index}.rank": 0}
         await write_stage(self._outcomes, row, parts_values(row, index), stage=Stage.REPLYING, also=still_none)
-        return True
 
     async def _read_again(self, row: InboxRow) -> InboxRow:
         stored = (await self._outcomes.rows([row.id])).get(row.id)

@@ -17,7 +17,7 @@ from typing import Any, Final
 from whatsapp_hub.cloud_api.messages import ConversationId, InboundMessage
 from whatsapp_hub.conversation.pacing import Pacer
 from whatsapp_hub.conversation.ready import ReadyQueue
-from whatsapp_hub.conversation.steps import End, Wait
+from whatsapp_hub.conversation.steps import End, Progress, Wait
 from whatsapp_hub.conversation.turn import Turns
 from whatsapp_hub.errors import StoreUnavailable
 from whatsapp_hub.inbox.document import InboxRow, Stage, State, row_of
@@ -71,6 +71,7 @@ class Dispatcher:
         self._customer_pacer = customer_pacer
         self._conversations: dict[ConversationId, Conversation] = {}
         self._entering: dict[InboxRow, Conversation] = {}
+        self._business_pacer = business_pacer
         self._ready: ReadyQueue[tuple[Conversation, InboxRow]] = ReadyQueue(business_pacer)
         self._pace_timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -108,6 +109,8 @@ class Dispatcher:
     def stored(self, row: InboxRow) -> None:
         """The row is durable and ours."""
         conversation = self._arrived(row)
+        if not self._is_known(conversation):
+            return  # the node was lost meanwhile: it is taken over under the new id
         if row.state is State.ACTIVE:
             self._make_ready(conversation, row)
         else:
@@ -163,7 +166,9 @@ class Dispatcher:
         for conversation in self._conversations.values():
             self._unpark(conversation)
             conversation.active = None
+            conversation.waiting = False
         self._conversations = {}
+        self._ready = ReadyQueue(self._business_pacer)
         self._parked = {}
         for task in self._tasks:
             task.cancel()
@@ -180,6 +185,11 @@ class Dispatcher:
             if late:
                 logger.warning("turns cut short by the stop", extra={"count": len(late)})
                 await asyncio.wait(late)
+
+    @property
+    def stopping(self) -> bool:
+        """Whether nothing more is started."""
+        return self._stopping
 
     @property
     def running(self) -> int:
@@ -206,17 +216,15 @@ class Dispatcher:
                 self._park(conversation, row, wait_s)
                 continue
             self._running += 1
-            self._spawn(self._run(conversation, row), "turn")
+            self._spawn(self._run(conversation, row), "turn", then=self._turn_over)
 
     def _start_turns_later(self, now: float) -> None:
         """Come back when the first business that is over its pace may go on."""
-        due = self._ready.next_due
-        if due is not None and self._pace_timer is None:
-            self._pace_timer = asyncio.get_running_loop().call_later(max(due - now, 0.0), self._pace_over)
-
-    def _pace_over(self) -> None:
-        self._pace_timer = None
-        self._start_turns()
+        if self._pace_timer is not None:
+            self._pace_timer.cancel()
+            self._pace_timer = None
+        if (due := self._ready.next_due) is not None:
+            self._pace_timer = asyncio.get_running_loop().call_later(max(due - now, 0.0), self._start_turns)
 
     def _customer_wait_s(self, row: InboxRow, now: float) -> float:
         if self._customer_pacer is None or row.stage is not Stage.NEW:
@@ -226,17 +234,17 @@ class Dispatcher:
     async def _run(self, conversation: Conversation, row: InboxRow) -> None:
         if row.stage is Stage.NEW:
             self._metrics.observe_turn("queue", max(0.0, time.time() - row.arrival / 1e9))
-        progress: End | Wait = End.LET_GO
+        progress: Progress = End.LET_GO
         try:
             progress = await self._turns.advance(row)
-        except Exception:  # the boundary of a turn: let go, and a round counts an attempt and takes it up again
-            logger.exception("turn failed", extra={"message_id": row.message_id})
         finally:
-            self._running -= 1
             self._ended(conversation, row, progress)
-            self._start_turns()
 
-    def _ended(self, conversation: Conversation, row: InboxRow, progress: End | Wait) -> None:
+    def _turn_over(self, _: asyncio.Task[None]) -> None:
+        self._running -= 1
+        self._start_turns()
+
+    def _ended(self, conversation: Conversation, row: InboxRow, progress: Progress) -> None:
         if conversation.active is not row:
             return  # abandoned, or taken over meanwhile
         if isinstance(progress, Wait):
@@ -281,7 +289,8 @@ class Dispatcher:
 
     def _look(self, conversation: Conversation) -> None:
         """Promote the oldest queued message, unless a turn of ours is on, after which it is done anyway."""
-        if conversation.waiting and not conversation.looking and conversation.active is None and not self._stopping:
+        free = conversation.active is None and not conversation.looking
+        if conversation.waiting and free and self._may_look(conversation):
             conversation.looking = True
             self._spawn(self._promote(conversation), "promote")
 
@@ -306,6 +315,7 @@ class Dispatcher:
         conversation.waiting = False  # whoever arrives while we look sets it again
         queued = await self._outcomes.queued(conversation.id)
         if not queued or not self._may_look(conversation):
+            conversation.tries = 0
             return
         own_id = self._own_id()
         if any(row.owner == own_id for row in queued) or len(queued) > MOST_GATHERED:
@@ -351,10 +361,14 @@ class Dispatcher:
         self._last_arrival_ns = max(self._last_arrival_ns + 1, time.time_ns())
         return self._last_arrival_ns
 
-    def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
+    def _spawn(
+        self, work: Coroutine[Any, Any, None], name: str, then: Callable[[asyncio.Task[None]], None] | None = None
+    ) -> None:
         task = asyncio.get_running_loop().create_task(work, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        if then is not None:  # even if it is cancelled before its first step
+            task.add_done_callback(then)
 
     def __len__(self) -> int:
         return len(self._conversations)

@@ -98,6 +98,10 @@ class Holds:
             raise Held(reason)
         return found
 
+    def holds(self, phone_number_id: str) -> bool:
+        """Whether nothing can be sent for this number now."""
+        return phone_number_id in self._holds
+
     def sub_domain(self, phone_number_id: str) -> str:
         """Name the business of a number for a metric."""
         return self._tenants.sub_domain_of(phone_number_id) or OTHER
@@ -143,7 +147,7 @@ class Holds:
             found = await self._tenants.find_past_cache(phone_number_id)
         except StoreUnavailable:
             return
-        if not self._still_held(hold, found):
+        if self._holds.get(phone_number_id) is hold and not self._still_held(hold, found):
             self._release(phone_number_id)
 
     def _still_held(self, hold: Hold, found: Business | Unserved) -> bool:

@@ -63,22 +63,27 @@ class Turns:
         self._reply_max_age_s = reply_max_age_s
 
     async def advance(self, row: InboxRow) -> Progress:
-        """Carry a turn on as far as it goes now. Raises for a bug only: any doubt lets go of the row."""
+        """Carry a turn on as far as it goes now. Any doubt lets go of the row."""
         try:
             try:
                 await self._go_on(row)
             except CannotGoOn as why:
                 return await self._give_way(row, why)
+            except (StoreUnavailable, NotOurs):
+                raise
+            except Exception as error:  # the boundary of a turn: whatever a message sets off is counted against it
+                logger.exception("turn failed", extra={"message_id": row.message_id})
+                return await self._give_way(row, self._decision.failed(row, type(error).__name__))
         except (StoreUnavailable, NotOurs):
             return End.LET_GO
         return End.FINISHED
 
     async def _go_on(self, row: InboxRow) -> None:
-        if row.stage is not Stage.AMBIGUOUS and time.time() - row.place > self._reply_max_age_s:
-            raise Dead("too old: the customer wrote it longer ago than REPLY_MAX_AGE_S")
         if is_decided(row):
             await self._outcomes.finish_members(row)  # who decided it may have died before that
-        else:
+        if row.stage is not Stage.AMBIGUOUS and time.time() - row.place > self._reply_max_age_s:
+            raise Dead("too old: the customer wrote it longer ago than REPLY_MAX_AGE_S")
+        if not is_decided(row):
             await self._decision.decide(row)
         if not row.parts:
             await self._finish(row, None)
@@ -86,8 +91,9 @@ class Turns:
         business = await self._holds.find_business(row.phone_number_id)
         if not business.enabled:
             raise Dead("the business was switched off before its reply was sent")
+        remember = await self._to_remember(row, business)
         await self._delivery.deliver(row, business)
-        await self._finish(row, await self._to_remember(row, business))
+        await self._finish(row, remember)
 
     async def _give_way(self, row: InboxRow, why: CannotGoOn) -> Progress:
         match why:
@@ -95,14 +101,17 @@ class Turns:
                 if row.stage is not Stage.HELD:
                     values = {**parts_values(row), "reason": reason}
                     await write_stage(self._outcomes, row, values, stage=Stage.HELD)
-                return Wait(None)
+                # The hold may have ended while that was written, and nobody would wake the row.
+                return Wait(None if self._holds.holds(row.phone_number_id) else 0.0)
             case Later(stage=stage, delay_s=delay_s, durable=durable):
                 if durable:
                     values = {**parts_values(row), "attempts": row.attempts}
                     await write_stage(self._outcomes, row, values, stage=stage)
                 return Wait(delay_s)
             case StepBack():
-                await write_stage(self._outcomes, row, {"state": State.QUEUED.value}, stage=Stage.NEW)
+                # Its next promotion counts an attempt, and this one was none.
+                values = {"state": State.QUEUED.value, "attempts": row.attempts - 1}
+                await write_stage(self._outcomes, row, values, stage=Stage.NEW)
                 return End.STEPPED_BACK
             case Dead(reason=reason):
                 await self._bury(row, reason)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Final
 
 import orjson
 from aiohttp import hdrs, web
 from multidict import istr
+
+NO_SNIFFING: Final = {"X-Content-Type-Options": "nosniff"}
 
 Headers = Mapping[str, str] | Mapping[istr, str]
 
@@ -15,7 +18,7 @@ def json_answer(body: object, *, status: int = 200, headers: Headers | None = No
     """Build a JSON answer that nobody stores or takes for something else."""
     answer = web.Response(body=orjson.dumps(body), status=status, content_type="application/json", headers=headers)
     answer.headers[hdrs.CACHE_CONTROL] = "no-store"
-    answer.headers["X-Content-Type-Options"] = "nosniff"
+    answer.headers.update(NO_SNIFFING)
     return answer
 
 

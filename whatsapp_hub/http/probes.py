@@ -9,7 +9,7 @@ from typing import Final
 from aiohttp import hdrs, web
 from prometheus_client import Gauge
 
-from whatsapp_hub.http.answers import error_answer, json_answer
+from whatsapp_hub.http.answers import NO_SNIFFING, error_answer, json_answer
 from whatsapp_hub.http.client_address import is_within
 from whatsapp_hub.http.keys import CLIENT_ADDRESSES, DIRECTORY, HEALTH, METRICS, SETTINGS
 from whatsapp_hub.telemetry.metrics import Metrics
@@ -89,7 +89,9 @@ def _refuse() -> web.Response:
 async def _render(metrics: Metrics, accept: str = "") -> web.Response:
     # With a thousand businesses this takes tens of milliseconds, which webhooks would wait for.
     body, content_type = await asyncio.to_thread(metrics.render, accept)
-    return web.Response(body=body, headers={hdrs.CONTENT_TYPE: content_type, hdrs.CACHE_CONTROL: "no-store"})
+    return web.Response(
+        body=body, headers={hdrs.CONTENT_TYPE: content_type, hdrs.CACHE_CONTROL: "no-store", **NO_SNIFFING}
+    )
 
 
 def _describe(app: web.Application) -> dict[str, object]:

@@ -11,7 +11,6 @@ from typing import Any
 from whatsapp_hub.cloud_api.messages import FAILED_RANK, phone_number_id_of
 from whatsapp_hub.database import Database
 from whatsapp_hub.inbox.document import NOBODY, Outcome, PartState, Stage, State
-from whatsapp_hub.inbox.indexes import DEAD
 from whatsapp_hub.inbox.store import unknown_on_error
 
 
@@ -46,7 +45,7 @@ class DeadLetters:
             if not phone_number_ids:
                 return []
         with unknown_on_error("list dead letters"):
-            found = self._inbox.find(query, {"item": 0, "parts.body": 0}).hint(DEAD).sort("dead_at", -1).limit(most)
+            found = self._inbox.find(query, {"item": 0, "parts.body": 0}).sort("dead_at", -1).limit(most)
             return [_read(document) async for document in found]
 
     async def get(self, letter_id: str) -> DeadLetter | None:
@@ -130,4 +129,6 @@ def _reached(part: Mapping[str, Any]) -> bool:
 
 
 def _to_send_again(part: Mapping[str, Any]) -> dict[str, Any]:
-    return {**part, "state": PartState.WAITING.value, "failures": 0, "wamid": "", "rank": 0}
+    # Under the next attempt's number, so that a status of this one that comes again does not match.
+    again = {"state": PartState.WAITING.value, "attempt": part["attempt"] + 1, "failures": 0, "wamid": "", "rank": 0}
+    return {**part, **again}

@@ -43,7 +43,7 @@ class GroupCommit(Generic[Item, Result]):
         self._timer: asyncio.Handle | None = None
 
     def submit(self, item: Item, size_bytes: int = 0) -> asyncio.Future[Result]:
-        """Hand in one item; the future gets its result. Who cancels the future stops waiting: the write goes on."""
+        """Hand in one item; the future gets its result. Cancel it to withdraw the item, unless it is on its way."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Result] = loop.create_future()
         self._waiting.append((item, size_bytes, future))
@@ -58,7 +58,8 @@ class GroupCommit(Generic[Item, Result]):
             if self._timer is not None:
                 self._timer.cancel()
                 self._take_off()
-            await asyncio.wait(list(self._under_way))
+            if self._under_way:
+                await asyncio.wait(list(self._under_way))
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -69,8 +70,11 @@ class GroupCommit(Generic[Item, Result]):
         size_bytes = 0
         while self._waiting and len(batch) < self._max_items and size_bytes < MAX_BYTES:
             entry = self._waiting.popleft()
-            size_bytes += entry[1]
-            batch.append(entry)
+            if not entry[2].done():  # nobody waits for it any more, so it must not happen
+                size_bytes += entry[1]
+                batch.append(entry)
+        if not batch:
+            return
         task = asyncio.get_running_loop().create_task(self._fly(batch), name="group commit")
         self._under_way.add(task)
         task.add_done_callback(self._landed)
@@ -88,6 +92,7 @@ class GroupCommit(Generic[Item, Result]):
             for _, _, future in batch:
                 if not future.done():
                     future.set_exception(error)
+                    future.exception()  # who has stopped waiting need not be told
         else:
             for (_, _, future), result in zip(batch, results, strict=True):
                 if not future.done():

@@ -118,31 +118,38 @@ class Journal:
         return timed
 
     async def _accept_messages(self, messages: Sequence[InboundMessage]) -> None:
-        open_rows = dict.fromkeys(map(self._intake.enter, messages))  # an ordered set
+        rows = [self._intake.enter(message) for message in messages]
+        open_rows = dict.fromkeys(rows)  # an ordered set
+        stored: set[InboxRow] = set()
         try:
             for _ in range(INSERT_TRIES):
-                await self._insert(open_rows)
+                await self._insert(open_rows, stored)
                 if not open_rows:
                     return
             raise StoreUnavailable
         finally:
-            for row in open_rows:
-                self._intake.gone(row, unknown=True)
+            for row in rows:  # in their order, and no sooner: a later one must not overtake one that is still open
+                if row in stored:
+                    self._intake.stored(row)
+                elif row in open_rows:
+                    self._intake.gone(row, unknown=True)
 
-    async def _insert(self, open_rows: dict[InboxRow, None]) -> None:
-        """Insert the rows once, and take out those that are settled."""
+    async def _insert(self, open_rows: dict[InboxRow, None], stored: set[InboxRow]) -> None:
+        """Insert the rows once, and take out those that are settled; add those that are in now to ``stored``."""
         documents = {row: encode(row.to_document()) for row in open_rows}
         for row in [row for row, document in documents.items() if document is None]:
             await self._store_raw(row)
             del documents[row], open_rows[row]
+        if not documents:
+            return
         encoded = [document for document in documents.values() if document is not None]
         results = await self._inserts.submit(encoded, sum(len(document.raw) for document in encoded))
         copies: list[InboxRow] = []
         for row, result in zip(documents, results, strict=True):
             if result is Inserted.STORED:
                 del open_rows[row]
+                stored.add(row)
                 self._metrics.count_item("message", "new")
-                self._intake.stored(row)
             elif result is Inserted.BUSY:
                 self._intake.busy(row)
             elif result is Inserted.DUPLICATE:

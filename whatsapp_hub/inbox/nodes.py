@@ -54,6 +54,7 @@ class Nodes:
         self._sightings: dict[str, _Sighting] = {}
         self._renewed_at = self._steady_since = float("-inf")
         self.id = _fresh_id()
+        self.former_ids: set[str] = set()  #: under which this process worked before it was lost
 
     async def join(self) -> None:
         """Appear among the living under a fresh id. Raises ``StoreUnavailable``.
@@ -61,6 +62,7 @@ class Nodes:
         Whoever joins again has let go of everything, so the old id is given up at once and nobody waits for its lease.
         """
         former, self.id = self.id, _fresh_id()
+        self.former_ids.add(former)
         self._sightings.clear()
         with unknown_on_error("join", ROUND_TIMEOUT_S):
             await self._nodes.update_one({"_id": former, "state": "living"}, {"$set": {"state": "dead"}})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import Awaitable, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import count
@@ -22,7 +23,7 @@ class Outcomes:
     def __init__(self, store: InboxStore, *, batch_window_s: float) -> None:
         """Set up the lanes; all wait ``batch_window_s`` for company, since fewer and larger batches cost less."""
         self._store = store
-        self._stamps = count(1)
+        self._stamps = map(f"{secrets.token_hex(6)}.{{}}".format, count(1))  # no two alike in all processes
         self._writes = GroupCommit(store.write_fenced, flights=FLIGHTS, window_s=batch_window_s)
         self._members = GroupCommit(store.finish_members, window_s=batch_window_s)
         self._queued = GroupCommit(self._find_queued, flights=FLIGHTS, window_s=batch_window_s)
@@ -42,7 +43,7 @@ class Outcomes:
             FencedWrite(
                 row=row,
                 values=values,
-                stamp=f"{row.owner}.{row.epoch}.{next(self._stamps)}",
+                stamp=next(self._stamps),
                 leaves=leaves,
                 unset=unset,
                 increase=increase or {},

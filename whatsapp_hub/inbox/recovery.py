@@ -17,7 +17,7 @@ from pymongo import UpdateOne
 from whatsapp_hub.cloud_api.messages import ConversationId
 from whatsapp_hub.database import Database
 from whatsapp_hub.errors import StoreUnavailable
-from whatsapp_hub.inbox.document import NOBODY, InboxRow, Stage, State
+from whatsapp_hub.inbox.document import NOBODY, InboxRow, PartState, Stage, State
 from whatsapp_hub.inbox.nodes import Nodes, View
 from whatsapp_hub.inbox.store import unknown_on_error
 from whatsapp_hub.settings import Timing
@@ -26,11 +26,12 @@ from whatsapp_hub.telemetry.health import Health
 logger = logging.getLogger("inbox")
 
 SLICE: Final = 200  # documents taken over in one go
+MOST_A_ROUND: Final = 2_000  # so that a round stays short; the next one goes on
 ADOPT_FOR_S: Final = 60.0  # a write whose result was unknown can land this late
 SWEEP_EVERY_S: Final = 30.0
 FORGET_AFTER_S: Final = 120.0
 
-#: Taken over in these stages, a document had work under way, which counts as an attempt; waiting burns none.
+#: In these stages the work of a process that died counts as an attempt; waiting burns none, nor does a clean stop.
 WORKING: Final = frozenset({Stage.NEW.value, Stage.REPLYING.value})
 
 
@@ -43,6 +44,11 @@ class Holder(Protocol):
 
     def take(self, row: InboxRow) -> None:
         """Go on with a document that has just become ours."""
+        ...
+
+    @property
+    def stopping(self) -> bool:
+        """Whether nothing more is started."""
         ...
 
     @property
@@ -94,6 +100,7 @@ class Recovery:
         self._prepared = False
         self.joined = False  #: whether what is stored now has an owner that counts
         self._view: View | None = None
+        self._unknown_at = float("-inf")
         self._swept_at = float("-inf")
         self._gone_since: dict[str, float] = {}
 
@@ -103,6 +110,7 @@ class Recovery:
             try:
                 await self._round()
             except StoreUnavailable as error:
+                self._unknown_at = time.monotonic()
                 self._health.database_failed("the database does not answer")
                 if self.joined and not self._nodes.may_send():
                     self._lose(str(error))
@@ -128,14 +136,16 @@ class Recovery:
         elif self._nodes.renewal_due and not await self._nodes.renew():
             self._lose("declared dead by another node")
             return
+        owners = await self._all_owners()
         view = await self._nodes.look()
         self._health.database_answered()  # now: a takeover may take longer than a verdict lasts
         if view.lost:
             self._lose("declared dead by another node")
             return
         self._follow_cache_epoch(view)
-        await self._take_over(view)
-        await self._adopt()
+        if not self._holder.stopping:
+            await self._take_over(view, owners)
+            await self._adopt()
         await self._read_back_statuses()
 
     def _follow_cache_epoch(self, view: View) -> None:
@@ -151,74 +161,80 @@ class Recovery:
         self.joined = False
         self._holder.abandon()
 
-    async def _take_over(self, view: View) -> None:
+    async def _all_owners(self) -> set[str]:
+        """Return, now and then, whoever owns anything: a node may be gone that nobody remembers.
+
+        Asked before the look at the nodes: whoever joins after that owns nothing yet.
+        """
+        if time.monotonic() - self._swept_at < SWEEP_EVERY_S:
+            return set()
+        with unknown_on_error("list owners"):
+            owners = set(await self._inbox.distinct("owner", {"owner": {"$exists": True}}))
+        self._swept_at = time.monotonic()
+        return owners
+
+    async def _take_over(self, view: View, owners: set[str]) -> None:
         """Take over what dead nodes, stopped ones and nobody own."""
         now = time.monotonic()
         self._gone_since = {node: self._gone_since.get(node, now) for node in view.gone}
-        query: dict[str, Any] = {"owner": {"$in": [NOBODY, *view.gone]}}
-        if now - self._swept_at >= SWEEP_EVERY_S:  # and, now and then, of nodes that nobody remembers
-            query = {"owner": {"$exists": True, "$nin": sorted(view.living)}}
-        if await self._take_all(query):
+        gone = {NOBODY, *view.gone, *(owners - view.living)}
+        if await self._take_all({"owner": {"$in": sorted(gone)}}, most=MOST_A_ROUND):
             return
-        if "$nin" in query["owner"]:
-            self._swept_at = now
         for node, since in self._gone_since.items():
             if now - since > FORGET_AFTER_S:
                 await self._nodes.forget(node)
 
     async def _adopt(self) -> None:
         """Pick up what is ours and not in memory, for as long as a write whose result was unknown may still land."""
-        if time.monotonic() - self._holder.unknown_at < ADOPT_FOR_S:
-            await self._take_all({"owner": self._nodes.id})
+        if time.monotonic() - max(self._unknown_at, self._holder.unknown_at) < ADOPT_FOR_S:
+            await self._take_all({"owner": self._nodes.id}, most=0)  # what is held is among them: look at all
 
-    async def _take_all(self, query: Mapping[str, Any]) -> int:
-        """Make what the query finds ours, slice by slice; return how many there were."""
-        taken = 0
+    async def _take_all(self, query: Mapping[str, Any], *, most: int) -> int:
+        """Make what the query finds ours, slice by slice; return how many there were (``most`` 0: look at all)."""
         with unknown_on_error("find unowned"):
             found = self._inbox.find(query, {"conversation": 1, "state": 1, "stage": 1, "owner": 1, "epoch": 1})
-            strays = []
-            async for document in found.sort("place", 1):
-                names = document["_id"], document["conversation"], State(document["state"])
-                if document["owner"] != self._nodes.id or not self._holder.holds(*names):
-                    strays.append(document)
-                if len(strays) == SLICE:
-                    taken += await self._take(strays)
-                    strays = []
-            return taken + await self._take(strays)
-
-    async def _take(self, strays: Sequence[Mapping[str, Any]]) -> int:
-        if not strays:
-            return 0
-        await self._inbox.bulk_write([_taking(stray, self._nodes.id) for stray in strays], ordered=False)
-        # Somebody else may have been faster, so what has become ours is read.
-        ids = {stray["_id"]: stray["epoch"] + 1 for stray in strays}
-        query = {"_id": {"$in": list(ids)}, "owner": self._nodes.id}
-        async for document in self._inbox.find(query):
-            if document["epoch"] == ids[document["_id"]]:
-                self._holder.take(InboxRow.from_document(document))
-        logger.info("took over messages", extra={"count": len(strays)})
+            documents = await found.sort("place", 1).limit(most).to_list(None)
+        strays = [document for document in documents if not self._is_held(document)]
+        for start in range(0, len(strays), SLICE):
+            for row in await self._take(strays[start : start + SLICE]):
+                self._holder.take(row)
         return len(strays)
+
+    def _is_held(self, document: Mapping[str, Any]) -> bool:
+        ours = document["owner"] == self._nodes.id
+        return ours and self._holder.holds(document["_id"], document["conversation"], State(document["state"]))
+
+    async def _take(self, strays: Sequence[Mapping[str, Any]]) -> list[InboxRow]:
+        """Make these ours; return those that have become it, for somebody else may have been faster."""
+        epochs = {stray["_id"]: stray["epoch"] + 1 for stray in strays}
+        with unknown_on_error("take over"):
+            await self._inbox.bulk_write([self._taking(stray) for stray in strays], ordered=False)
+            found = await self._inbox.find({"_id": {"$in": list(epochs)}, "owner": self._nodes.id}).to_list(None)
+        logger.info("took over messages", extra={"count": len(strays)})
+        return [InboxRow.from_document(d) for d in found if d["epoch"] == epochs[d["_id"]]]
 
     async def _read_back_statuses(self) -> None:
         """Statuses may have come to another node: one find for all that wait."""
         waiting = self._holder.waiting_for_status()
         if not waiting:
             return
+        told = {"$elemMatch": {"state": PartState.SENDING.value, "rank": {"$gt": 0}}}
         with unknown_on_error("read back statuses"):
-            query = {"_id": {"$in": list(waiting)}, "parts": {"$elemMatch": {"state": "sending", "rank": {"$gt": 0}}}}
-            async for document in self._inbox.find(query, {"_id": 1}):
-                self._holder.status_arrived(document["_id"])
+            found = self._inbox.find({"_id": {"$in": list(waiting)}, "parts": told}, {"_id": 1})
+            documents = await found.to_list(None)
+        for document in documents:
+            self._holder.status_arrived(document["_id"])
 
-
-def _taking(stray: Mapping[str, Any], owner: str) -> UpdateOne:
-    worked = stray["state"] == State.ACTIVE.value and stray["stage"] in WORKING
-    return UpdateOne(
-        {
-            "_id": stray["_id"],
-            "conversation": stray["conversation"],
-            "state": stray["state"],
-            "owner": stray["owner"],
-            "epoch": stray["epoch"],
-        },
-        {"$set": {"owner": owner}, "$inc": {"epoch": 1, "attempts": int(worked)}},
-    )
+    def _taking(self, stray: Mapping[str, Any]) -> UpdateOne:
+        died = stray["owner"] not in {NOBODY, self._nodes.id, *self._nodes.former_ids}
+        worked = died and stray["state"] == State.ACTIVE.value and stray["stage"] in WORKING
+        return UpdateOne(
+            {
+                "_id": stray["_id"],
+                "conversation": stray["conversation"],
+                "state": stray["state"],
+                "owner": stray["owner"],
+                "epoch": stray["epoch"],
+            },
+            {"$set": {"owner": self._nodes.id}, "$inc": {"epoch": 1, "attempts": int(worked)}},
+        )

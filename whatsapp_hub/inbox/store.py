@@ -79,7 +79,10 @@ class StatusWrite:
 
 @contextmanager
 def unknown_on_error(doing: str, timeout_s: float = TIMEOUT_S) -> Iterator[None]:
-    """Bound what is done inside, and turn whatever the driver raises into ``StoreUnavailable``."""
+    """Bound what is done inside, and turn whatever the driver raises into ``StoreUnavailable``.
+
+    Nothing but calls of the driver belongs inside: a task that is started there inherits the deadline.
+    """
     try:
         with pymongo.timeout(timeout_s):
             yield
@@ -297,6 +300,7 @@ def _late_failure(write: StatusWrite) -> tuple[dict[str, Any], dict[str, Any]]:
             "_id": write.row_id,
             "conversation": write.conversation,
             "state": State.DONE.value,
+            "outcome": Outcome.REPLIED.value,
             f"parts.{write.target.part}.rank": FAILED_RANK,
         },
         {

@@ -7,7 +7,6 @@ labelled metrics are looked up once, so a count costs about a microsecond.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from importlib.metadata import PackageNotFoundError, version
 from typing import Final, Generic, TypeVar
 
 from prometheus_client import (
@@ -22,6 +21,8 @@ from prometheus_client import (
 )
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.openmetrics import exposition as openmetrics
+
+from whatsapp_hub import __version__
 
 UNVERIFIED: Final = "unverified"  #: the business of a webhook whose signature did not hold (yet)
 SEVERAL: Final = "several"  #: the business of a webhook that is about more than one
@@ -77,7 +78,7 @@ class Metrics:
         self.rate_limited = self._counter("whatsapp_hub_rate_limited", "Requests refused by a rate limit.", "route")
         self.ready = self._gauge("whatsapp_hub_ready", "1 while webhooks can be stored durably.")
         self.build_info = self._gauge("whatsapp_hub_build_info", "Always 1; the version is its label.", "version")
-        self.build_info.labels(_own_version()).set(1)
+        self.build_info.labels(__version__).set(1)
         self._webhook_requests = _Children(self.webhook_requests.labels)
         self._rate_limited = _Children(self.rate_limited.labels)
 
@@ -216,10 +217,3 @@ class Metrics:
 
 def _add(first: float, second: float) -> float:
     return first + second
-
-
-def _own_version() -> str:
-    try:
-        return version("whatsapp-hub")
-    except PackageNotFoundError:  # run from a source tree that was not installed
-        return "unknown"
