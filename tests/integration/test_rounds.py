@@ -213,6 +213,7 @@ async def test_insert_that_lands_late_is_adopted(database: Database, hub: Any) -
 async def test_cache_is_cleared_at_every_process(hub: Any, start_hub: Any) -> None:
     second = await start_hub(admin_token="a token of at least 24 characters")
     await hub.say("101", "hello", "wamid.1")
+    await hub.at_rest()
     async with hub.client.post(
         f"{second.url}/admin/cache/clear", headers={"Authorization": "Bearer a token of at least 24 characters"}
     ) as response:
