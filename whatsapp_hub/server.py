@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import signal
 import socket
@@ -48,6 +49,7 @@ async def _serve(settings: Settings, unix_socket: Path | None, on_ready: Callabl
     try:
         await runner.setup()
         address = await listen(runner, settings, unix_socket)
+        _tune_garbage_collector()
         logger.info("listening", extra={"address": address})
         if on_ready is not None:
             on_ready(address)
@@ -57,6 +59,17 @@ async def _serve(settings: Settings, unix_socket: Path | None, on_ready: Callabl
         await runner.cleanup()
     logger.info("stopped")
     return 1 if has_failed(app) else 0
+
+
+def _tune_garbage_collector() -> None:
+    """Look for cycles less often, and never again in what is there from the start.
+
+    Thousands of messages under way are thousands of objects that live for a while, and Python's defaults have the
+    collector go through them again and again. ``python -m bench --scenario ack`` shows what that costs.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
 
 
 class OneLineForMalformed(logging.Filter):

@@ -53,8 +53,10 @@ class Decision:
         self._rng = rng
         self._retry_base_s = retry_base_s
 
-    async def decide(self, row: InboxRow) -> None:
+    async def decide(self, row: InboxRow) -> Business:
         """Give the row its members and its parts, durably; both stay empty where nothing has to be said.
+
+        Returns the business that it is said for.
 
         Raises:
             CannotGoOn: not now, or never.
@@ -65,7 +67,7 @@ class Decision:
             raise Dead(f"failed {MAX_ATTEMPTS} times: the process died or gave up while it worked on this message")
         business = await self._holds.find_business(row.phone_number_id)
         if not business.enabled:
-            return
+            return business
         reads = self._outcomes.queued(row.conversation), self._history.read(row.conversation)
         queued, history = await asyncio.gather(*reads)
         taken = await self._gather(row, queued)
@@ -80,6 +82,7 @@ class Decision:
         ]
         if row.parts or row.members:
             await self._commit(row)
+        return business
 
     async def _gather(self, row: InboxRow, queued: Sequence[InboxRow]) -> list[InboxRow]:
         """Choose what this turn answers: its own message and what waits, in order, as much as fits."""

@@ -83,12 +83,14 @@ class Turns:
             await self._outcomes.finish_members(row)  # who decided it may have died before that
         if row.stage is not Stage.AMBIGUOUS and time.time() - row.place > self._reply_max_age_s:
             raise Dead("too old: the customer wrote it longer ago than REPLY_MAX_AGE_S")
+        business = None
         if not is_decided(row):
-            await self._decision.decide(row)
+            business = await self._decision.decide(row)
         if not row.parts:
             await self._finish(row, None)
             return
-        business = await self._holds.find_business(row.phone_number_id)
+        if business is None or self._holds.holds(row.phone_number_id):
+            business = await self._holds.find_business(row.phone_number_id)
         if not business.enabled:
             raise Dead("the business was switched off before its reply was sent")
         remember = await self._to_remember(row, business)

@@ -10,13 +10,24 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import Final, Generic, TypeVar
+from itertools import chain
+from typing import Final, Generic, NamedTuple, TypeVar
+
+from whatsapp_hub.errors import StoreUnavailable
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 MAX_ITEMS: Final = 500
 MAX_BYTES: Final = 8 * 1024 * 1024
+WATCHES: Final = 10  # how often the clock is looked at in the time that callers have
+
+
+class _Entry(NamedTuple, Generic[Item, Result]):
+    item: Item
+    size_bytes: int
+    future: asyncio.Future[Result]
+    since: float  #: of the loop's clock; from then on its time counts
 
 
 class GroupCommit(Generic[Item, Result]):
@@ -29,27 +40,36 @@ class GroupCommit(Generic[Item, Result]):
         flights: int = 1,
         window_s: float = 0.0,
         max_items: int = MAX_ITEMS,
+        timeout_s: float | None = None,
     ) -> None:
         """Set up a lane.
 
-        ``write`` returns one result for each item, in order. What it raises, every caller of that batch gets.
+        ``write`` returns one result for each item, in order. What it raises, every caller of that batch gets. After
+        ``timeout_s`` callers get ``StoreUnavailable``, give or take a tenth; one timer a lane costs less than one each.
         """
         self._write = write
         self._flights = flights
         self._window_s = window_s
         self._max_items = max_items
-        self._waiting: deque[tuple[Item, int, asyncio.Future[Result]]] = deque()
-        self._under_way: set[asyncio.Task[None]] = set()
+        self._timeout_s = timeout_s
+        self._waiting: deque[_Entry[Item, Result]] = deque()
+        self._under_way: dict[asyncio.Task[None], list[_Entry[Item, Result]]] = {}
         self._timer: asyncio.Handle | None = None
+        self._watch: asyncio.TimerHandle | None = None
 
-    def submit(self, item: Item, size_bytes: int = 0) -> asyncio.Future[Result]:
-        """Hand in one item; the future gets its result. Cancel it to withdraw the item, unless it is on its way."""
+    def submit(self, item: Item, size_bytes: int = 0, since: float | None = None) -> asyncio.Future[Result]:
+        """Hand in one item; the future gets its result. Cancel it to withdraw the item, unless it is on its way.
+
+        Its time runs from ``since`` (of the loop's clock), or from now.
+        """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Result] = loop.create_future()
-        self._waiting.append((item, size_bytes, future))
+        self._waiting.append(_Entry(item, size_bytes, future, loop.time() if since is None else since))
         if self._timer is None and len(self._under_way) < self._flights:
             soon = loop.call_soon if not self._window_s else partial(loop.call_later, self._window_s)
             self._timer = soon(self._take_off)
+        if self._watch is None and self._timeout_s is not None:
+            self._watch = loop.call_later(self._timeout_s / WATCHES, self._look_at_the_clock)
         return future
 
     async def flush(self) -> None:
@@ -66,42 +86,58 @@ class GroupCommit(Generic[Item, Result]):
 
     def _take_off(self) -> None:
         self._timer = None
-        batch: list[tuple[Item, int, asyncio.Future[Result]]] = []
+        batch: list[_Entry[Item, Result]] = []
         size_bytes = 0
         while self._waiting and len(batch) < self._max_items and size_bytes < MAX_BYTES:
             entry = self._waiting.popleft()
-            if not entry[2].done():  # nobody waits for it any more, so it must not happen
-                size_bytes += entry[1]
+            if not entry.future.done():  # nobody waits for it any more, so it must not happen
+                size_bytes += entry.size_bytes
                 batch.append(entry)
         if not batch:
             return
         task = asyncio.get_running_loop().create_task(self._fly(batch), name="group commit")
-        self._under_way.add(task)
+        self._under_way[task] = batch
         task.add_done_callback(self._landed)
         if self._waiting and len(self._under_way) < self._flights:
             self._take_off()
 
-    async def _fly(self, batch: list[tuple[Item, int, asyncio.Future[Result]]]) -> None:
+    async def _fly(self, batch: list[_Entry[Item, Result]]) -> None:
         try:
-            results = await self._write([item for item, _, _ in batch])
+            results = await self._write([entry.item for entry in batch])
         except asyncio.CancelledError:
-            for _, _, future in batch:
-                future.cancel()
+            for entry in batch:
+                entry.future.cancel()
             raise
         except Exception as error:  # noqa: BLE001 - handed to everyone who waits for this batch
-            for _, _, future in batch:
-                if not future.done():
-                    future.set_exception(error)
-                    future.exception()  # who has stopped waiting need not be told
+            for entry in batch:
+                _fail(entry.future, error)
         else:
-            for (_, _, future), result in zip(batch, results, strict=True):
-                if not future.done():
-                    future.set_result(result)
+            for entry, result in zip(batch, results, strict=True):
+                if not entry.future.done():
+                    entry.future.set_result(result)
 
     def _landed(self, task: asyncio.Task[None]) -> None:
-        self._under_way.discard(task)
+        del self._under_way[task]
         if self._waiting and self._timer is None:
             if self._window_s and len(self._waiting) < self._max_items:
                 self._timer = asyncio.get_running_loop().call_later(self._window_s, self._take_off)
             else:
                 self._take_off()
+
+    def _look_at_the_clock(self) -> None:
+        """Tell those whose time is over, and come back while there is anything."""
+        assert self._timeout_s is not None  # noqa: S101 - nobody else sets the watch
+        self._watch = None
+        loop = asyncio.get_running_loop()
+        over = loop.time() - self._timeout_s
+        for entry in chain(self._waiting, *self._under_way.values()):
+            if entry.since <= over:
+                _fail(entry.future, StoreUnavailable())
+        if self._waiting or self._under_way:
+            self._watch = loop.call_later(self._timeout_s / WATCHES, self._look_at_the_clock)
+
+
+def _fail(future: asyncio.Future[Result], error: Exception) -> None:
+    if not future.done():
+        future.set_exception(error)
+        future.exception()  # who has stopped waiting need not be told

@@ -76,11 +76,10 @@ class Journal:
         self._intake = intake
         self._metrics = metrics
         self._is_open = is_open
-        self._ack_timeout_s = ack_timeout_s
-        self._inserts = GroupCommit(self._timed(store.insert), flights=FLIGHTS)
-        self._deliveries = GroupCommit(store.count_deliveries)
-        self._events = GroupCommit(store.insert_events)
-        self._statuses = GroupCommit(store.apply_statuses, flights=FLIGHTS)
+        self._inserts = GroupCommit(self._timed(store.insert), flights=FLIGHTS, timeout_s=ack_timeout_s)
+        self._deliveries = GroupCommit(store.count_deliveries, timeout_s=ack_timeout_s)
+        self._events = GroupCommit(store.insert_events, timeout_s=ack_timeout_s)
+        self._statuses = GroupCommit(store.apply_statuses, flights=FLIGHTS, timeout_s=ack_timeout_s)
 
     async def accept(self, webhook: Webhook) -> None:
         """Return when everything in the webhook is durable.
@@ -91,14 +90,11 @@ class Journal:
         """
         if not self._is_open():
             raise StoreUnavailable
-        try:
-            async with asyncio.timeout(self._ack_timeout_s):
-                if webhook.messages:
-                    await self._accept_messages(webhook.messages)
-                if webhook.statuses or webhook.others:
-                    await self._accept_rest(webhook)
-        except TimeoutError:
-            raise StoreUnavailable from None
+        since = asyncio.get_running_loop().time()
+        if webhook.messages:
+            await self._accept_messages(webhook.messages, since)
+        if webhook.statuses or webhook.others:
+            await self._accept_rest(webhook, since)
 
     async def flush(self) -> None:
         """Wait until everything handed in has been written."""
@@ -117,13 +113,13 @@ class Journal:
 
         return timed
 
-    async def _accept_messages(self, messages: Sequence[InboundMessage]) -> None:
+    async def _accept_messages(self, messages: Sequence[InboundMessage], since: float) -> None:
         rows = [self._intake.enter(message) for message in messages]
         open_rows = dict.fromkeys(rows)  # an ordered set
         stored: set[InboxRow] = set()
         try:
             for _ in range(INSERT_TRIES):
-                await self._insert(open_rows, stored)
+                await self._insert(open_rows, stored, since)
                 if not open_rows:
                     return
             raise StoreUnavailable
@@ -134,16 +130,16 @@ class Journal:
                 elif row in open_rows:
                     self._intake.gone(row, unknown=True)
 
-    async def _insert(self, open_rows: dict[InboxRow, None], stored: set[InboxRow]) -> None:
+    async def _insert(self, open_rows: dict[InboxRow, None], stored: set[InboxRow], since: float) -> None:
         """Insert the rows once, and take out those that are settled; add those that are in now to ``stored``."""
         documents = {row: encode(row.to_document()) for row in open_rows}
         for row in [row for row, document in documents.items() if document is None]:
-            await self._store_raw(row)
+            await self._store_raw(row, since)
             del documents[row], open_rows[row]
         if not documents:
             return
         encoded = [document for document in documents.values() if document is not None]
-        results = await self._inserts.submit(encoded, sum(len(document.raw) for document in encoded))
+        results = await self._inserts.submit(encoded, sum(len(document.raw) for document in encoded), since)
         copies: list[InboxRow] = []
         for row, result in zip(documents, results, strict=True):
             if result is Inserted.STORED:
@@ -156,23 +152,23 @@ class Journal:
                 copies.append(row)
         for row in copies:
             # Acknowledged only if the write matched: a rollback may have taken the first copy, and this one is needed.
-            if await self._deliveries.submit((row.id, row.conversation)):
+            if await self._deliveries.submit((row.id, row.conversation), since=since):
                 del open_rows[row]
                 self._metrics.count_item("message", "duplicate")
                 self._intake.gone(row, unknown=False)
 
-    async def _store_raw(self, row: InboxRow) -> None:
+    async def _store_raw(self, row: InboxRow, since: float) -> None:
         """Keep the bytes of a message whose names the database cannot hold. It is not answered."""
         logger.warning("message cannot be encoded, stored raw")
         key = hashlib.sha256(row.item).hexdigest()
         nameless = OtherItem(key=key, field="messages", phone_number_id=None, account_id=None, item=row.item)
-        await self._store_events([nameless])
+        await self._store_events([nameless], since)
         self._intake.gone(row, unknown=False)
 
-    async def _accept_rest(self, webhook: Webhook) -> None:
+    async def _accept_rest(self, webhook: Webhook, since: float) -> None:
         targets = [(status, _target_of(status)) for status in webhook.statuses]
         known = [StatusWrite(status=status, target=target) for status, target in targets if target is not None]
-        matched = await asyncio.gather(*map(self._statuses.submit, known)) if known else []
+        matched = await asyncio.gather(*(self._statuses.submit(write, since=since) for write in known)) if known else []
         strays = [status for status, target in targets if target is None]
         for write, found in zip(known, matched, strict=True):
             if found:
@@ -181,12 +177,12 @@ class Journal:
             else:
                 strays.append(write.status)
         if strays or webhook.others:
-            await self._store_events([*map(_event_of, strays), *webhook.others])
+            await self._store_events([*map(_event_of, strays), *webhook.others], since)
 
-    async def _store_events(self, items: Sequence[OtherItem]) -> None:
+    async def _store_events(self, items: Sequence[OtherItem], since: float) -> None:
         now = datetime.now(UTC)
         documents = [_encode_event(item, now) for item in items]
-        submitted = [self._events.submit(document, len(document.raw)) for document in documents]
+        submitted = [self._events.submit(document, len(document.raw), since) for document in documents]
         for item, inserted in zip(items, await asyncio.gather(*submitted), strict=True):
             if inserted is Inserted.REFUSED:
                 raise StoreUnavailable
