@@ -59,7 +59,9 @@ class ChatCompletions:
 
     def find_fault(self, choice: AssistantChoice | None) -> str | None:
         """Return why a document (or, for None, the environment) cannot be served, in words for the operator."""
-        server = self._choose_server(choice)
+        return self._find_fault_of(self._choose_server(choice))
+
+    def _find_fault_of(self, server: ModelServer) -> str | None:
         if server.from_document:
             fault = find_url_fault(server.url, self._settings.assistant_allow_nets)
             if fault:
@@ -95,10 +97,10 @@ class ChatCompletions:
 
     async def _ask(self, turn: Turn) -> Completion:
         """Ask until there is an answer, at most three times; after a full timeout only once more."""
-        fault = self.find_fault(turn.choice)
+        server = self._choose_server(turn.choice)
+        fault = self._find_fault_of(server)
         if fault:
             raise AssistantFailed(fault)
-        server = self._choose_server(turn.choice)
         route = self._guarded if server.from_document else self._own
         body = self._build_request(turn, server)
         timeout_s = self._settings.ai_timeout_s

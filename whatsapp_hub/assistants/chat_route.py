@@ -6,6 +6,7 @@ import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final
 
 import aiohttp
@@ -17,6 +18,7 @@ from whatsapp_hub.assistants.guard import AddressRefusedError
 from whatsapp_hub.errors import AssistantFailed
 from whatsapp_hub.fairness import FairGate
 
+MAX_KEPT: Final = 1_000  # URLs, one for each server that a business names
 MAX_ANSWER_BYTES: Final = 1024 * 1024
 CONNECT_TIMEOUT_S: Final = 5.0
 KEPT_ALIVE_S: Final = 30.0
@@ -64,10 +66,13 @@ class Route:
         headers = {"Content-Type": "application/json"}
         if server.key is not None:
             headers["Authorization"] = f"Bearer {server.key}"
-        timeout = aiohttp.ClientTimeout(total=timeout_s, sock_connect=CONNECT_TIMEOUT_S)
         try:
             async with self.session.post(
-                _completions_url(server.url), data=body, headers=headers, timeout=timeout, allow_redirects=False
+                _completions_url(server.url),
+                data=body,
+                headers=headers,
+                timeout=_timeout(timeout_s),
+                allow_redirects=False,
             ) as response:
                 return _read(response, await _read_body(response))
         except TimeoutError:
@@ -102,6 +107,12 @@ async def _read_body(response: aiohttp.ClientResponse) -> bytes:
     return b"".join(chunks)
 
 
+@lru_cache(maxsize=MAX_KEPT)
+def _timeout(timeout_s: float) -> aiohttp.ClientTimeout:
+    return aiohttp.ClientTimeout(total=timeout_s, sock_connect=CONNECT_TIMEOUT_S)
+
+
+@lru_cache(maxsize=MAX_KEPT)
 def _completions_url(base_url: str) -> URL:
     """Return where to ask; a query in the base URL (some servers want a version there) is kept."""
     base = URL(base_url)

@@ -29,7 +29,7 @@ logger = logging.getLogger("inbox")
 
 STATUS_FIELD: Final = "messages.statuses"  #: marks a status in ``events``
 INSERT_TRIES: Final = 3  # a duplicate whose first copy was rolled back is inserted again
-FLIGHTS: Final = 2
+FLIGHTS: Final = 1
 
 
 class Intake(Protocol):
