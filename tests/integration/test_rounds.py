@@ -92,7 +92,7 @@ async def test_work_of_a_dead_process_is_taken_over(database: Database, start_hu
     await leave_behind(database, "wamid.1", state="active", place=int(time.time()))
     await leave_behind(database, "wamid.2", state="queued", place=int(time.time()) + 1)
     hub = await start_hub()
-    await hub.row_where("101", "wamid.2", state="done")
+    await hub.at_rest()
     assert [line for text in hub.texts for line in text.split("\n")] == ["hello wamid.1", "hello wamid.2"]
     assert (await hub.row("101", "wamid.1"))["attempts"] == 2
 
