@@ -28,6 +28,9 @@ DURABLE: Final = WriteConcern(w="majority", j=True)
 #: whoever is in a hurry says so with ``pymongo.timeout``, which Motor carries into its threads.
 SERVER_SELECTION_TIMEOUT_MS: Final = 2_000
 OPERATION_TIMEOUT_MS: Final = 10_000
+#: After an error like "not primary" the driver uses a server again once its monitor has heard from it: by default that
+#: takes up to 10 s, and a database that is back has to be used within 5.
+HEARTBEAT_MS: Final = 1_000
 CONNECT_TIMEOUT_MS: Final = 2_000
 IDLE_TIMEOUT_MS: Final = 60_000  # the guide's
 WAIT_QUEUE_TIMEOUT_MS: Final = 10_000  # the guide's
@@ -73,6 +76,7 @@ async def connect(uri: str, name: str, *, max_pool_size: int = 100, min_pool_siz
         serverSelectionTimeoutMS=SERVER_SELECTION_TIMEOUT_MS,
         connectTimeoutMS=CONNECT_TIMEOUT_MS,
         timeoutMS=OPERATION_TIMEOUT_MS,
+        heartbeatFrequencyMS=HEARTBEAT_MS,
         retryWrites=True,
         tz_aware=True,
         appname="whatsapp-hub",
