@@ -21,10 +21,6 @@ class SettingsInvalid(HubError):
         self.faults = faults
 
 
-class SignatureInvalid(HubError):
-    """The webhook is not signed with a secret that counts here."""
-
-
 class PayloadInvalid(HubError):
     """The webhook's body is not a JSON object."""
 

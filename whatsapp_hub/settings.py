@@ -179,11 +179,6 @@ def load_settings(
     return settings
 
 
-def require_serve(settings: Settings) -> list[str]:
-    """Return what ``serve`` needs and these settings lack, each as a sentence behind its variable's name."""
-    return [f"{name}: {words}" for name, words in _find_missing(settings)]
-
-
 def _by_attribute(texts: Mapping[str, str]) -> dict[str, object]:
     values: dict[str, object] = {}
     timing: dict[str, str] = {}

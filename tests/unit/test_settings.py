@@ -11,7 +11,7 @@ import pytest
 from pydantic import ValidationError
 
 from whatsapp_hub.errors import SettingsInvalid
-from whatsapp_hub.settings import VARIABLES, Settings, Timing, load_settings, require_serve
+from whatsapp_hub.settings import VARIABLES, Settings, Timing, load_settings
 
 ROOT = Path(__file__).parents[2]
 ENOUGH = {
@@ -358,12 +358,11 @@ def test_wrong_value_is_not_told_as_missing_too() -> None:
 
 
 def test_serve_has_what_it_needs() -> None:
-    assert require_serve(load_for_serve(**ENOUGH)) == []
+    assert load_for_serve(**ENOUGH).assistant == ENOUGH["ASSISTANT"]
 
 
 def test_serve_names_the_assistants_to_choose_from() -> None:
-    settings = load(**{**ENOUGH, "ASSISTANT": "", "ASSISTANTS": "mine=x:y"})
-    (fault,) = require_serve(settings)
+    (fault,) = faults_of(load_for_serve, **{**ENOUGH, "ASSISTANT": "", "ASSISTANTS": "mine=x:y"})
     assert fault == (
         "ASSISTANT: missing; choose who writes the replies:"
         " echo, openai, http, none, mine (none stores and answers nobody)"
@@ -372,9 +371,9 @@ def test_serve_names_the_assistants_to_choose_from() -> None:
 
 def test_serve_without_a_signature_has_to_be_meant() -> None:
     env = {**ENOUGH, "WHATSAPP_APP_SECRET": ""}
-    (fault,) = require_serve(load(**env))
+    (fault,) = faults_of(load_for_serve, **env)
     assert fault.startswith("WHATSAPP_APP_SECRET: missing, so anybody could post webhooks")
-    assert require_serve(load(**env, ALLOW_UNSIGNED_WEBHOOKS="true")) == []
+    assert load_for_serve(**env, ALLOW_UNSIGNED_WEBHOOKS="true").allow_unsigned_webhooks
 
 
 SECRET = "sw0rdfish"
