@@ -16,11 +16,13 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
+from motor.core import AgnosticBaseCursor
 from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorCollection, AsyncIOMotorDatabase
 from pymongo import WriteConcern
 from pymongo.errors import InvalidURI, PyMongoError
 
 Collection = AsyncIOMotorCollection[dict[str, Any]]
+Cursor = AgnosticBaseCursor[dict[str, Any]]
 DatabaseError = PyMongoError
 
 DURABLE: Final = WriteConcern(w="majority", j=True)
@@ -95,4 +97,4 @@ async def connect(uri: str, name: str, *, max_pool_size: int = 100, min_pool_siz
         client.close()
 
 
-__all__ = ["DURABLE", "Collection", "Database", "DatabaseError", "InvalidURI", "connect"]
+__all__ = ["DURABLE", "Collection", "Cursor", "Database", "DatabaseError", "InvalidURI", "connect"]

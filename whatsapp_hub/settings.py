@@ -70,6 +70,7 @@ class Timing(BaseModel):
     assistant_retry_base_s: Seconds = 0.5
     negative_cache_s: Seconds = 5.0
     max_turns: Count = 2500
+    max_conversations: Count = 20_000  # in memory; more wait in the database
 
 
 class Settings(BaseModel):

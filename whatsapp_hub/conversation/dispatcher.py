@@ -10,17 +10,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from whatsapp_hub.cloud_api.messages import ConversationId, InboundMessage
+from whatsapp_hub.conversation.memory import Conversation, Memory
 from whatsapp_hub.conversation.pacing import Pacer
 from whatsapp_hub.conversation.ready import ReadyQueue
 from whatsapp_hub.conversation.steps import End, Progress, Wait
 from whatsapp_hub.conversation.turn import Turns
 from whatsapp_hub.errors import StoreUnavailable
-from whatsapp_hub.inbox.document import InboxRow, Stage, State, row_of
+from whatsapp_hub.inbox.document import SPILLED, InboxRow, Stage, State, row_of, spilled
 from whatsapp_hub.inbox.outcomes import MOST_GATHERED, Outcomes
 from whatsapp_hub.settings import Timing
 from whatsapp_hub.telemetry.metrics import Metrics
@@ -28,24 +30,7 @@ from whatsapp_hub.telemetry.metrics import Metrics
 logger = logging.getLogger("conversation")
 
 FIRST_BACKOFF_S: Final = 0.05
-
-
-@dataclass(slots=True, eq=False)
-class Conversation:
-    """What this node knows of a conversation that has something under way here."""
-
-    id: ConversationId
-    active: InboxRow | None = None  #: holds the lock, or is being written to
-    arriving: int = 0  #: messages being written
-    waiting: bool = False  #: queued messages of ours may be there
-    looking: bool = False  #: somebody looks for the next to promote
-    tries: int = 0  #: looks in a row that did not get the lock
-    timer: asyncio.TimerHandle | None = None
-
-    @property
-    def at_rest(self) -> bool:
-        """Whether nothing is left to remember."""
-        return not (self.active or self.arriving or self.waiting or self.looking)
+PROMOTE_BACKOFF_HELD_S: Final = 30.0  # the lock of a number that is held may stay where it is for days
 
 
 class Dispatcher:
@@ -69,13 +54,14 @@ class Dispatcher:
         self._metrics = metrics
         self._timing = timing
         self._customer_pacer = customer_pacer
-        self._conversations: dict[ConversationId, Conversation] = {}
+        self._memory = Memory(most=timing.max_conversations)
         self._entering: dict[InboxRow, Conversation] = {}
         self._business_pacer = business_pacer
         self._ready: ReadyQueue[tuple[Conversation, InboxRow]] = ReadyQueue(business_pacer)
         self._pace_timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._running = 0
+        self._running_of: Counter[str] = Counter()  # by phone number
         self._parked: dict[str, Conversation] = {}  # by the id of the row that waits to be woken
         self._last_arrival_ns = 0
         self._stopping = False
@@ -85,11 +71,12 @@ class Dispatcher:
 
     def enter(self, message: InboundMessage) -> InboxRow:
         """Make the row of a message, before it is written."""
-        conversation = self._conversation(message.conversation)
-        free = conversation.at_rest
+        has_room = self.knows(message.conversation) or self.room(message.phone_number_id) > 0
+        conversation = self._memory.open(message.conversation)
+        free = has_room and conversation.at_rest
         row = row_of(
             message,
-            owner=self._own_id(),
+            owner=self._own_id() if has_room else spilled(message.phone_number_id),
             state=State.ACTIVE if free else State.QUEUED,
             arrival_ns=self._next_arrival_ns(),
         )
@@ -109,9 +96,11 @@ class Dispatcher:
     def stored(self, row: InboxRow) -> None:
         """The row is durable and ours."""
         conversation = self._arrived(row)
-        if not self._is_known(conversation):
+        if not self._memory.knows(conversation):
             return  # the node was lost meanwhile: it is taken over under the new id
-        if row.state is State.ACTIVE:
+        if row.owner.startswith(SPILLED):
+            self._memory.forget(conversation)  # until a round reads it back
+        elif row.state is State.ACTIVE:
             self._make_ready(conversation, row)
         else:
             conversation.waiting = True
@@ -124,7 +113,7 @@ class Dispatcher:
             self.unknown_at = time.monotonic()
         if conversation.active is row:
             self._free(conversation)
-        self._forget(conversation)
+        self._memory.forget(conversation)
 
     def status_arrived(self, row_id: str) -> None:
         """A status told something about a reply of this message."""
@@ -134,7 +123,7 @@ class Dispatcher:
 
     def holds(self, row_id: str, conversation: ConversationId, state: State) -> bool:
         """Whether a document is in memory, or about to be."""
-        known = self._conversations.get(conversation)
+        known = self._memory.get(conversation)
         if known is None:
             return False
         if state is State.ACTIVE:
@@ -143,7 +132,7 @@ class Dispatcher:
 
     def take(self, row: InboxRow) -> None:
         """Go on with a document that has just become ours."""
-        conversation = self._conversation(row.conversation)
+        conversation = self._memory.open(row.conversation)
         if row.state is State.ACTIVE:
             self._unpark(conversation)
             conversation.active = row
@@ -151,6 +140,14 @@ class Dispatcher:
         else:
             conversation.waiting = True
             self._look(conversation)
+
+    def knows(self, conversation: ConversationId) -> bool:
+        """Whether something of this conversation is in memory."""
+        return self._memory.get(conversation) is not None
+
+    def room(self, phone_number_id: str) -> int:
+        """Return how many more conversations of a number fit into memory."""
+        return self._memory.room(phone_number_id)
 
     def waiting_for_status(self) -> Sequence[str]:
         """Return the ids of the documents that wait for a status."""
@@ -163,11 +160,10 @@ class Dispatcher:
 
     def abandon(self) -> None:
         """Drop everything at once: nothing in memory is ours any more."""
-        for conversation in self._conversations.values():
+        for conversation in self._memory.drop_all():
             self._unpark(conversation)
             conversation.active = None
             conversation.waiting = False
-        self._conversations = {}
         self._ready = ReadyQueue(self._business_pacer)
         self._parked = {}
         for task in self._tasks:
@@ -176,7 +172,7 @@ class Dispatcher:
     async def drain(self, timeout_s: float) -> None:
         """Start nothing more, wait for running turns, and cancel those that take too long."""
         self._stopping = True
-        for conversation in self._conversations.values():
+        for conversation in self._memory:
             self._unpark(conversation)
         if self._tasks:
             _, late = await asyncio.wait(list(self._tasks), timeout=timeout_s)
@@ -203,9 +199,9 @@ class Dispatcher:
         self._start_turns()
 
     def _start_turns(self) -> None:
-        while self._running < self._timing.max_turns and not self._stopping:
+        while not self._stopping:
             now = time.monotonic()
-            ready = self._ready.pop(now)
+            ready = self._ready.pop(now, self._may_start)
             if ready is None:
                 self._start_turns_later(now)
                 return
@@ -216,7 +212,13 @@ class Dispatcher:
                 self._park(conversation, row, wait_s)
                 continue
             self._running += 1
-            self._spawn(self._run(conversation, row), "turn", then=self._turn_over)
+            self._running_of[row.phone_number_id] += 1
+            self._spawn(self._run(conversation, row), "turn", then=partial(self._turn_over, row.phone_number_id))
+
+    def _may_start(self, phone_number_id: str) -> bool:
+        """Whether a number may have one more turn: it may have as many as are free, and one in any case."""
+        running = self._running_of[phone_number_id]
+        return not running or running < self._timing.max_turns - self._running
 
     def _start_turns_later(self, now: float) -> None:
         """Come back when the first business that is over its pace may go on."""
@@ -240,8 +242,11 @@ class Dispatcher:
         finally:
             self._ended(conversation, row, progress)
 
-    def _turn_over(self, _: asyncio.Task[None]) -> None:
+    def _turn_over(self, phone_number_id: str, _: asyncio.Task[None]) -> None:
         self._running -= 1
+        self._running_of[phone_number_id] -= 1
+        if not self._running_of[phone_number_id]:
+            del self._running_of[phone_number_id]
         self._start_turns()
 
     def _ended(self, conversation: Conversation, row: InboxRow, progress: Progress) -> None:
@@ -254,7 +259,7 @@ class Dispatcher:
             self.unknown_at = time.monotonic()
         conversation.waiting = conversation.waiting or progress is End.STEPPED_BACK
         self._free(conversation)
-        self._forget(conversation)
+        self._memory.forget(conversation)
 
     def _park(self, conversation: Conversation, row: InboxRow, delay_s: float | None) -> None:
         if self._stopping:
@@ -299,8 +304,9 @@ class Dispatcher:
         try:
             while conversation.waiting and conversation.active is None and self._may_look(conversation):
                 if conversation.tries:
-                    backoff_s = FIRST_BACKOFF_S * 2 ** min(conversation.tries, 10)
-                    await asyncio.sleep(min(backoff_s, self._timing.promote_backoff_max_s))
+                    await asyncio.sleep(self._promote_backoff_s(conversation))
+                else:
+                    conversation.tried_since = time.monotonic()
                 conversation.tries += 1
                 await self._promote_once(conversation)
         except StoreUnavailable:
@@ -309,7 +315,13 @@ class Dispatcher:
         finally:
             conversation.looking = False
             self._look(conversation)
-            self._forget(conversation)
+            self._memory.forget(conversation)
+
+    def _promote_backoff_s(self, conversation: Conversation) -> float:
+        """Return how long to wait for a lock that another node has; for a long one, a tenth of the time it took yet."""
+        grown_s = FIRST_BACKOFF_S * 2.0 ** min(conversation.tries, 10)
+        waited_s = time.monotonic() - conversation.tried_since
+        return min(grown_s, max(self._timing.promote_backoff_max_s, waited_s / 10), PROMOTE_BACKOFF_HELD_S)
 
     async def _promote_once(self, conversation: Conversation) -> None:
         conversation.waiting = False  # whoever arrives while we look sets it again
@@ -330,32 +342,19 @@ class Dispatcher:
         finally:
             if not won and conversation.active is oldest:
                 conversation.active = None
-        if won and self._is_known(conversation):
+        if won and self._memory.knows(conversation):
             conversation.tries = 0
             self._make_ready(conversation, oldest)
 
     # Keeping the books
-
-    def _conversation(self, conversation_id: ConversationId) -> Conversation:
-        conversation = self._conversations.get(conversation_id)
-        if conversation is None:
-            conversation = self._conversations[conversation_id] = Conversation(conversation_id)
-        return conversation
 
     def _arrived(self, row: InboxRow) -> Conversation:
         conversation = self._entering.pop(row)
         conversation.arriving -= 1
         return conversation
 
-    def _is_known(self, conversation: Conversation) -> bool:
-        return self._conversations.get(conversation.id) is conversation
-
     def _may_look(self, conversation: Conversation) -> bool:
-        return self._is_known(conversation) and not self._stopping
-
-    def _forget(self, conversation: Conversation) -> None:
-        if conversation.at_rest and self._is_known(conversation):
-            del self._conversations[conversation.id]
+        return self._memory.knows(conversation) and not self._stopping
 
     def _next_arrival_ns(self) -> int:
         self._last_arrival_ns = max(self._last_arrival_ns + 1, time.time_ns())
@@ -371,4 +370,4 @@ class Dispatcher:
             task.add_done_callback(then)
 
     def __len__(self) -> int:
-        return len(self._conversations)
+        return len(self._memory)

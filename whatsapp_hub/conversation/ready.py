@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
+from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from whatsapp_hub.conversation.pacing import Pacer
@@ -29,12 +30,15 @@ class ReadyQueue(Generic[Item]):
             self._round.append(key)
         queue.append(item)
 
-    def pop(self, now: float) -> Item | None:
-        """Take the next item of the key whose turn it is; None when there is none yet."""
+    def pop(self, now: float, may_go: Callable[[str], bool] = lambda _: True) -> Item | None:
+        """Take the next item of the key whose turn it is; None when there is none yet whose key may go."""
         while self._paced and self._paced[0][0] <= now:
             self._round.append(heapq.heappop(self._paced)[1])
-        while self._round:
+        for _ in range(len(self._round)):
             key = self._round.popleft()
+            if not may_go(key):
+                self._round.append(key)
+                continue
             wait_s = self._pacer.take(key, now)
             if wait_s > 0:
                 heapq.heappush(self._paced, (now + wait_s, key))

@@ -62,7 +62,15 @@ class PartState(StrEnum):
     SENT = "sent"
 
 
-NOBODY: Final = ""  #: the owner of a document that was handed back: the next round of any node takes it
+# Owners that are no node. The next round of any node takes what they own.
+NOBODY: Final = ""  #: of a dead letter that is retried
+SPILLED: Final = "spilled:"  #: and a phone number id: no node had room for it in memory
+ALL_SPILLED: Final = {"$gte": SPILLED, "$lt": "spilled;"}  #: a condition on ``owner``; ``;`` comes after ``:``
+
+
+def spilled(phone_number_id: str) -> str:
+    """Return the owner of what waits in the database alone, by number so that nobody's backlog hides the others'."""
+    return f"{SPILLED}{phone_number_id}"
 
 
 @dataclass(slots=True, kw_only=True)

@@ -20,6 +20,7 @@ Result = TypeVar("Result")
 
 MAX_ITEMS: Final = 500
 MAX_BYTES: Final = 8 * 1024 * 1024
+MAX_WAITING_BYTES: Final = 64 * 1024 * 1024
 WATCHES: Final = 10  # how often the clock is looked at in the time that callers have
 
 
@@ -53,6 +54,7 @@ class GroupCommit(Generic[Item, Result]):
         self._max_items = max_items
         self._timeout_s = timeout_s
         self._waiting: deque[_Entry[Item, Result]] = deque()
+        self._waiting_bytes = 0
         self._under_way: dict[asyncio.Task[None], list[_Entry[Item, Result]]] = {}
         self._timer: asyncio.Handle | None = None
         self._watch: asyncio.TimerHandle | None = None
@@ -61,7 +63,14 @@ class GroupCommit(Generic[Item, Result]):
         """Hand in one item; the future gets its result. Cancel it to withdraw the item, unless it is on its way.
 
         Its time runs from ``since`` (of the loop's clock), or from now.
+
+        Raises:
+            StoreUnavailable: too much is waiting already.
+
         """
+        if self._waiting_bytes > MAX_WAITING_BYTES:
+            raise StoreUnavailable
+        self._waiting_bytes += size_bytes
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Result] = loop.create_future()
         self._waiting.append(_Entry(item, size_bytes, future, loop.time() if since is None else since))
@@ -90,6 +99,7 @@ class GroupCommit(Generic[Item, Result]):
         size_bytes = 0
         while self._waiting and len(batch) < self._max_items and size_bytes < MAX_BYTES:
             entry = self._waiting.popleft()
+            self._waiting_bytes -= entry.size_bytes
             if not entry.future.done():  # nobody waits for it any more, so it must not happen
                 size_bytes += entry.size_bytes
                 batch.append(entry)

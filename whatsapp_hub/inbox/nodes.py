@@ -40,6 +40,7 @@ class View:
     lost: bool  #: we have been declared dead, or may have been: let everything go
     living: frozenset[str]
     gone: tuple[str, ...]  #: dead or stopped nodes that may still own documents
+    stopped: frozenset[str]  #: those of them that stopped cleanly
     cache_cleared: int  #: how often operators had the caches of all processes cleared
     cache_warmed: int  #: and warmed
 
@@ -109,18 +110,21 @@ class Nodes:
             documents = {document["_id"]: document async for document in self._nodes.find({})}
         cache = documents.pop(CACHE_DOCUMENT, {})
         ours = documents.get(self.id)
-        living, gone = set(), []
+        living, gone, stopped = set(), [], set()
         now = time.monotonic()
         for node_id, document in documents.items():
             if document["state"] == "living" and not await self._has_died(node_id, document, now):
                 living.add(node_id)
             else:
                 gone.append(node_id)
+            if document["state"] == "stopped":
+                stopped.add(node_id)
         self._sightings = {node_id: s for node_id, s in self._sightings.items() if node_id in living}
         return View(
             lost=ours is None or ours["state"] != "living" or not self.may_send(),
             living=frozenset(living),
             gone=tuple(gone),
+            stopped=frozenset(stopped),
             cache_cleared=cache.get("clear", 0),
             cache_warmed=cache.get("warm", 0),
         )
@@ -131,7 +135,7 @@ class Nodes:
             await self._nodes.delete_one({"_id": node_id, "state": {"$ne": "living"}})
 
     async def leave(self) -> None:
-        """Say that we stopped, last of all. Raises ``StoreUnavailable``."""
+        """Say that we stopped, last of all: others take over at once what is ours. Raises ``StoreUnavailable``."""
         with unknown_on_error("leave", ROUND_TIMEOUT_S):
             await self._nodes.update_one({"_id": self.id}, {"$set": {"state": "stopped", "at": datetime.now(UTC)}})
 
