@@ -40,6 +40,7 @@ class Dispatcher:
         self,
         *,
         own_id: Callable[[], str],
+        now_ns: Callable[[], int],
         turns: Turns,
         outcomes: Outcomes,
         metrics: Metrics,
@@ -47,8 +48,12 @@ class Dispatcher:
         business_pacer: Pacer,
         customer_pacer: Pacer | None,
     ) -> None:
-        """Run at most ``timing.max_turns`` turns at a time, each business and each customer at its pace."""
+        """Run at most ``timing.max_turns`` turns at a time, each business and each customer at its pace.
+
+        ``now_ns`` tells when a message arrives: no two alike, and in the same order at every process.
+        """
         self._own_id = own_id
+        self._now_ns = now_ns
         self._turns = turns
         self._outcomes = outcomes
         self._metrics = metrics
@@ -63,7 +68,6 @@ class Dispatcher:
         self._running = 0
         self._running_of: Counter[str] = Counter()  # by phone number
         self._parked: dict[str, Conversation] = {}  # by the id of the row that waits to be woken
-        self._last_arrival_ns = 0
         self._stopping = False
         self.unknown_at = float("-inf")
 
@@ -78,7 +82,7 @@ class Dispatcher:
             message,
             owner=self._own_id() if has_room else spilled(message.phone_number_id),
             state=State.ACTIVE if free else State.QUEUED,
-            arrival_ns=self._next_arrival_ns(),
+            arrival_ns=self._now_ns(),
         )
         conversation.arriving += 1
         if free:
@@ -355,10 +359,6 @@ class Dispatcher:
 
     def _may_look(self, conversation: Conversation) -> bool:
         return self._memory.knows(conversation) and not self._stopping
-
-    def _next_arrival_ns(self) -> int:
-        self._last_arrival_ns = max(self._last_arrival_ns + 1, time.time_ns())
-        return self._last_arrival_ns
 
     def _spawn(
         self, work: Coroutine[Any, Any, None], name: str, then: Callable[[asyncio.Task[None]], None] | None = None

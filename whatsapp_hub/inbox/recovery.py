@@ -18,6 +18,7 @@ from pymongo import UpdateOne
 from whatsapp_hub.cloud_api.messages import ConversationId, phone_number_id_of
 from whatsapp_hub.database import Cursor, Database
 from whatsapp_hub.errors import StoreUnavailable
+from whatsapp_hub.inbox.clock import DatabaseClock
 from whatsapp_hub.inbox.document import ALL_SPILLED, NOBODY, SPILLED, InboxRow, PartState, Stage, State, spilled
 from whatsapp_hub.inbox.nodes import Nodes, View
 from whatsapp_hub.inbox.store import unknown_on_error
@@ -87,11 +88,12 @@ class Recovery:
     def __init__(
         self,
         database: Database,
+        *,
         nodes: Nodes,
+        clock: DatabaseClock,
         holder: Holder,
         health: Health,
         timing: Timing,
-        *,
         prepare: Callable[[], Awaitable[None]],
         clear_cache: Callable[[], object],
         warm_cache: Callable[[], object],
@@ -103,6 +105,7 @@ class Recovery:
         """
         self._inbox = database.inbox
         self._nodes = nodes
+        self._clock = clock
         self._holder = holder
         self._health = health
         self._timing = timing
@@ -144,11 +147,14 @@ class Recovery:
             await self._prepare()
             self._prepared = True
         if not self.joined:
+            await self._clock.read()
             await self._nodes.join()
             self.joined = True
-        elif self._nodes.renewal_due and not await self._nodes.renew():
-            self._lose("declared dead by another node")
-            return
+        elif self._nodes.renewal_due:
+            if not await self._nodes.renew():
+                self._lose("declared dead by another node")
+                return
+            await self._clock.read()
         owners = await self._all_owners()
         view = await self._nodes.look()
         self._health.database_answered()  # now: a takeover may take longer than a verdict lasts
