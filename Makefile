@@ -7,7 +7,7 @@ ARGS ?=
 # An environment with everything serves the demo too.
 DEMO_STAMP := $(if $(wildcard $(VENV)/all.stamp),$(VENV)/all.stamp,$(VENV)/demo.stamp)
 
-.PHONY: help demo test check bench lint format types lock clean
+.PHONY: help demo test check soak bench lint format types lock clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -19,6 +19,9 @@ test: $(VENV)/all.stamp ## the whole test suite
 	@$(BIN)/python -m pytest -n 2 $(ARGS)
 
 check: lint types test ## lint, types and tests
+
+soak: $(VENV)/all.stamp ## the tests that take minutes each
+	@$(BIN)/python -m pytest -m soak -s $(ARGS)
 
 bench: $(VENV)/all.stamp ## the benchmarks
 	@$(BIN)/python -m bench $(ARGS)
