@@ -241,7 +241,7 @@ def _recovery(app: web.Application, clock: DatabaseClock, dispatcher: Dispatcher
         app[_DATABASE],
         nodes=app[keys.NODES],
         clock=clock,
-        holder=dispatcher,
+        worker=dispatcher,
         health=app[keys.HEALTH],
         timing=settings.timing,
         prepare=prepare,

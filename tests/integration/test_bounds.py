@@ -25,7 +25,7 @@ NOW = int(time.time())
 def dispatcher_of(hub: Hub) -> Dispatcher:
     """Return the dispatcher of a hub: what it has in memory shows nowhere else."""
     rounds: Any = hub.app[app_module._SIDE_TASKS]._tasks["rounds"].get_coro()
-    dispatcher: Dispatcher = rounds.cr_frame.f_locals["self"]._holder
+    dispatcher: Dispatcher = rounds.cr_frame.f_locals["self"]._worker
     return dispatcher
 
 

@@ -472,15 +472,15 @@ async def test_message_with_attempts_behind_it_goes_behind_older_ones(
 
 
 async def test_sweep_takes_nothing_from_a_node_that_joined_after_the_look(hub: Any, start_hub: Any) -> None:
-    recovery = rounds_of(hub)
-    recovery._swept_at = float("-inf")
-    owners = await recovery._all_owners()
-    view = await recovery._nodes.look()
+    takeover = rounds_of(hub)._takeover
+    takeover._swept_at = float("-inf")
+    owners = await takeover.list_owners()
+    view = await takeover._nodes.look()
     hub.graph.control.latency_s = (1.0, 1.0)
     second = await start_hub()
     await second.say("101", "hello", "wamid.1")
     row = await second.row_where("101", "wamid.1", stage="replying")
-    await recovery._take_over(view, owners)
+    await takeover.take_over(view, owners)
     assert (await second.row("101", "wamid.1"))["owner"] == row["owner"]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from typing import Any
 
@@ -274,3 +275,49 @@ async def test_clock_never_tells_the_same_time_twice(database: Database) -> None
     await clock.read()
     times = [*before, *(clock.now_ns() for _ in range(1000))]
     assert times == sorted(set(times))
+
+
+# Who is to blame for a crash
+
+
+async def test_message_that_only_waits_for_its_turn_is_not_blamed_for_a_crash_for_ever(
+    database: Database, start_hub: Any, webhooks: Any
+) -> None:
+    """Poison kills the processes again and again: its neighbours must not be buried with it."""
+    await database.businesses.insert_one(webhooks.business("101"))
+    await leave_behind(database, "wamid.1", state="active", crashes=1, attempts=2)
+    hub = await start_hub(ASSISTANT="openai", AI_MODEL="stand-in")
+    hub.graph.control.faults.arm(Fault(endpoint="chat", effect=Effect.HANG, delay_s=10))
+    asked = await hub.row_where("101", "wamid.1", stage="new", crashes=2)
+    assert asked["attempts"] == 3  # this attempt has begun, and counts if the process dies
+    await hub.stop()
+    await database.inbox.update_one({}, {"$set": {"stage": "backoff", "owner": "a node that nobody remembers"}})
+    second = await start_hub(ASSISTANT="echo")
+    row = await second.row_where("101", "wamid.1", state="done")
+    assert (row["attempts"], row["crashes"]) == (3, 2)  # it had not begun, and is not to blame
+
+
+async def test_suspects_are_asked_about_one_at_a_time(database: Database, start_hub: Any, webhooks: Any) -> None:
+    await database.businesses.insert_one(webhooks.business("101"))
+    hub = await start_hub(ASSISTANT="openai", AI_MODEL="stand-in")
+    hub.graph.model.latency_s = (0.1, 0.1)
+    hub.graph.model.template = "{turn}"
+    for n in range(4):
+        conversation = f"101:49170000001{n}"
+        values = {"state": "active", "stage": "backoff", "crashes": 3, "attempts": 4, "conversation": conversation}
+        await leave_behind(database, f"wamid.{n}", **values, owner="")
+    await hub.at_rest()
+    times = sorted(request.time for request in hub.graph.model.requests)
+    assert len(times) == 4
+    assert all(later - earlier >= 0.09 for earlier, later in itertools.pairwise(times))
+    assert await database.inbox.count_documents({"state": "done"}) == 4
+
+
+async def test_retry_after_a_failure_counts_if_the_process_dies_of_it(
+    database: Database, start_hub: Any, webhooks: Any
+) -> None:
+    await database.businesses.insert_one(webhooks.business("101"))
+    await leave_behind(database, "wamid.1", state="active", stage="backoff", attempts=2)
+    hub = await start_hub(ASSISTANT="openai", AI_MODEL="stand-in")
+    hub.graph.control.faults.arm(Fault(endpoint="chat", effect=Effect.HANG, delay_s=10))
+    assert (await hub.row_where("101", "wamid.1", stage="new"))["attempts"] == 2

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from random import Random
 from typing import Final
 
@@ -16,7 +17,7 @@ from whatsapp_hub.conversation.history import History
 from whatsapp_hub.conversation.holds import Holds
 from whatsapp_hub.conversation.steps import CannotGoOn, Dead, Later, StepBack, begin, write_stage
 from whatsapp_hub.errors import AssistantFailed
-from whatsapp_hub.inbox.document import InboxRow, Part, Stage
+from whatsapp_hub.inbox.document import SUSPECT_FROM_CRASHES, InboxRow, Part, Stage
 from whatsapp_hub.inbox.outcomes import MOST_GATHERED, Outcomes
 from whatsapp_hub.telemetry.metrics import Metrics
 from whatsapp_hub.tenants.business import AssistantChoice, Business
@@ -26,6 +27,7 @@ logger = logging.getLogger("conversation")
 MAX_ATTEMPTS: Final = 5
 MOST_CHARACTERS: Final = 16_000  # of a customer's words in one turn
 GATHERS_UNTIL: Final = 2  # a message with two attempts behind it gathers nothing, so that poison dies alone
+SUSPECTS_AT_ONCE: Final = 16
 
 
 class Decision:
@@ -52,6 +54,8 @@ class Decision:
         self._metrics = metrics
         self._rng = rng
         self._retry_base_s = retry_base_s
+        self._with_little_company = asyncio.Semaphore(SUSPECTS_AT_ONCE)
+        self._alone = asyncio.Semaphore(1)
 
     async def decide(self, row: InboxRow) -> Business:
         """Give the row its members and its parts, durably; both stay empty where nothing has to be said.
@@ -74,7 +78,8 @@ class Decision:
         messages = tuple(map(customer_message, taken))
         replies: Sequence[Reply] = ()
         if any(wants_reply(message.kind) for message in messages):
-            replies = await self._ask(row, business, messages, history)
+            async with self._quarantine(row):
+                replies = await self._ask(row, business, messages, history)
         row.said = joined(messages)
         row.members = [other.id for other in taken if other is not row]
         row.parts = [
@@ -103,9 +108,17 @@ class Decision:
             raise StepBack
         return taken
 
+    def _quarantine(self, row: InboxRow) -> AbstractAsyncContextManager[object]:
+        """Keep messages apart that were there when processes died, so that in the end the culprit dies alone."""
+        if not row.is_suspect:
+            return nullcontext()
+        return self._with_little_company if row.crashes == SUSPECT_FROM_CRASHES else self._alone
+
     async def _ask(
         self, row: InboxRow, business: Business, messages: tuple[CustomerMessage, ...], history: tuple[PastTurn, ...]
     ) -> Sequence[Reply]:
+        if row.stage is not Stage.NEW:
+            await write_stage(self._outcomes, row, {}, stage=Stage.NEW)  # the attempt begins: if we die now, it counts
         self._show_typing(row, business)
         turn = Turn(
             id=row.id,

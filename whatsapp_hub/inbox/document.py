@@ -38,7 +38,7 @@ class Stage(StrEnum):
     AMBIGUOUS = "ambiguous"
     #: Its business cannot send now; waits for the operator.
     HELD = "held"
-    #: Waits before it tries again.
+    #: Waits before it is tried again. What dies now did not die of it.
     BACKOFF = "backoff"
 
 
@@ -61,6 +61,9 @@ class PartState(StrEnum):
     SENDING = "sending"
     SENT = "sent"
 
+
+#: A message that was being worked on when a process died, so often, may be what killed it.
+SUSPECT_FROM_CRASHES: Final = 2
 
 # Owners that are no node. The next round of any node takes what they own.
 NOBODY: Final = ""  #: of a dead letter that is retried
@@ -119,6 +122,7 @@ class InboxRow:
     state: State
     stage: Stage
     attempts: int  #: how often an assistant was or is being asked
+    crashes: int = 0  #: how often a process died while it worked on it
     place: int  #: its place in the order: Meta's timestamp in seconds, or when it was retried
     arrival: int  #: orders what has the same place: when it came, in nanoseconds
     item: bytes = field(repr=False)  #: the message as Meta sent it, JSON
@@ -145,6 +149,11 @@ class InboxRow:
     def customer(self) -> str:
         """Who wrote it: a phone number or a BSUID."""
         return customer_of(self.conversation)
+
+    @property
+    def is_suspect(self) -> bool:
+        """Whether it may be what kills the processes: it is tried with little or no company."""
+        return self.crashes >= SUSPECT_FROM_CRASHES
 
     @property
     def order(self) -> tuple[int, int]:
@@ -178,6 +187,7 @@ class InboxRow:
             state=State(document["state"]),
             stage=Stage(document["stage"]),
             attempts=document["attempts"],
+            crashes=document.get("crashes", 0),
             place=document["place"],
             arrival=document["arrival"],
             item=bytes(document["item"]),

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from itertools import count
 from typing import Any, Final
 
-from whatsapp_hub.inbox.document import InboxRow, State
+from whatsapp_hub.inbox.document import InboxRow, Stage, State
 from whatsapp_hub.inbox.group_commit import GroupCommit
 from whatsapp_hub.inbox.store import FencedWrite, InboxStore
 
@@ -53,10 +53,11 @@ class Outcomes:
 
     async def promote(self, row: InboxRow, owner: str) -> bool:
         """Make a queued message the active one of its conversation, and ours; False where somebody was faster."""
-        values = {"state": State.ACTIVE.value, "owner": owner}
+        stage = Stage.BACKOFF if row.is_suspect and row.stage is Stage.NEW else row.stage
+        values = {"state": State.ACTIVE.value, "stage": stage.value, "owner": owner}
         if not await self.write(row, values, leaves=State.QUEUED, increase={"epoch": 1, "attempts": 1}):
             return False
-        row.state, row.owner = State.ACTIVE, owner
+        row.state, row.stage, row.owner = State.ACTIVE, stage, owner
         row.epoch += 1
         row.attempts += 1
         return True
