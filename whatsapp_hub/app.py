@@ -34,7 +34,6 @@ from whatsapp_hub.http.limits import Limits
 from whatsapp_hub.http.routes import add_routes
 from whatsapp_hub.http.webhook import Webhooks
 from whatsapp_hub.inbox.census import Census
-from whatsapp_hub.inbox.clock import DatabaseClock
 from whatsapp_hub.inbox.indexes import ensure_inbox_indexes
 from whatsapp_hub.inbox.journal import Journal
 from whatsapp_hub.inbox.nodes import Nodes
@@ -153,7 +152,7 @@ async def _conversation_context(app: web.Application) -> AsyncIterator[None]:
 async def _conversations(app: web.Application) -> AsyncIterator[Journal]:
     settings, metrics, database, tasks = app[keys.SETTINGS], app[keys.METRICS], app[_DATABASE], app[_SIDE_TASKS]
     timing, directory, nodes = settings.timing, app[keys.DIRECTORY], app[keys.NODES]
-    store, clock = InboxStore(database), DatabaseClock(database)
+    store = InboxStore(database)
     outcomes = Outcomes(store, batch_window_s=timing.batch_window_s)
     history = History(database, keep_turns=settings.history_turns, batch_window_s=timing.batch_window_s)
     fault = app[_ASSISTANTS].find_fault
@@ -161,7 +160,6 @@ async def _conversations(app: web.Application) -> AsyncIterator[Journal]:
     typing = TypingIndicator(app[_GRAPH], enabled=settings.typing_indicator)
     dispatcher = Dispatcher(
         own_id=lambda: nodes.id,
-        now_ns=clock.now_ns,
         turns=_turns(app, outcomes, history, holds, typing),
         outcomes=outcomes,
         metrics=metrics,
@@ -169,7 +167,7 @@ async def _conversations(app: web.Application) -> AsyncIterator[Journal]:
         business_pacer=_pacer(settings.rate_limit_business),
         customer_pacer=_pacer(settings.rate_limit_customer) if settings.rate_limit_customer else None,
     )
-    recovery = _recovery(app, clock, dispatcher)
+    recovery = _recovery(app, dispatcher)
     holds.on_release = dispatcher.release
     directory.on_change.append(lambda number: tasks.start_passing(holds.recheck(number)))
     tasks.start("rounds", recovery.run())
@@ -222,7 +220,7 @@ def _turns(app: web.Application, outcomes: Outcomes, history: History, holds: Ho
     )
 
 
-def _recovery(app: web.Application, clock: DatabaseClock, dispatcher: Dispatcher) -> Recovery:
+def _recovery(app: web.Application, dispatcher: Dispatcher) -> Recovery:
     settings, directory = app[keys.SETTINGS], app[keys.DIRECTORY]
 
     async def prepare() -> None:
@@ -240,7 +238,6 @@ def _recovery(app: web.Application, clock: DatabaseClock, dispatcher: Dispatcher
     return Recovery(
         app[_DATABASE],
         nodes=app[keys.NODES],
-        clock=clock,
         worker=dispatcher,
         health=app[keys.HEALTH],
         timing=settings.timing,

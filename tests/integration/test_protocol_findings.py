@@ -156,7 +156,6 @@ class NothingQueued:
 def make_dispatcher(turns: Any, outcomes: Any, *, max_turns: int = 10) -> Dispatcher:
     return Dispatcher(
         own_id=lambda: "us",
-        now_ns=time.time_ns,
         turns=turns,
         outcomes=outcomes,
         metrics=Metrics(),
@@ -213,7 +212,6 @@ async def test_rows_of_a_lost_node_do_not_use_up_the_pace_of_their_business() ->
     turns = Noted()
     dispatcher = Dispatcher(
         own_id=lambda: "us",
-        now_ns=time.time_ns,
         turns=turns,  # type: ignore[arg-type]
         outcomes=NothingQueued(),  # type: ignore[arg-type]
         metrics=Metrics(),

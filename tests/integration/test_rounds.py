@@ -11,7 +11,6 @@ import pytest
 
 from whatsapp_hub.database import Database
 from whatsapp_hub.demo.faults import Effect, Fault
-from whatsapp_hub.inbox.clock import DatabaseClock
 from whatsapp_hub.inbox.indexes import ensure_inbox_indexes
 from whatsapp_hub.inbox.nodes import Nodes
 from whatsapp_hub.settings import Timing
@@ -247,34 +246,6 @@ async def leave_behind(database: Database, wamid: str, **values: Any) -> None:
             **values,
         }
     )
-
-
-# One clock for all
-
-
-@pytest.mark.parametrize("skew_s", [-3600.0, 3600.0])
-async def test_clock_of_a_machine_does_not_show(
-    database: Database, monkeypatch: pytest.MonkeyPatch, skew_s: float
-) -> None:
-    right = DatabaseClock(database)
-    now_s = time.time()
-    with monkeypatch.context() as wrong:
-        wrong.setattr(time, "time_ns", lambda: int((now_s + skew_s) * 1e9))
-        skewed = DatabaseClock(database)
-    await right.read()
-    first = right.now_ns()
-    await asyncio.sleep(0.02)
-    await skewed.read()
-    assert first < skewed.now_ns() < first + 2_000_000_000
-    assert abs(skewed.now_ns() / 1e9 - time.time()) < 1
-
-
-async def test_clock_never_tells_the_same_time_twice(database: Database) -> None:
-    clock = DatabaseClock(database)
-    before = [clock.now_ns() for _ in range(1000)]
-    await clock.read()
-    times = [*before, *(clock.now_ns() for _ in range(1000))]
-    assert times == sorted(set(times))
 
 
 # Who is to blame for a crash

@@ -40,7 +40,6 @@ class Dispatcher:
         self,
         *,
         own_id: Callable[[], str],
-        now_ns: Callable[[], int],
         turns: Turns,
         outcomes: Outcomes,
         metrics: Metrics,
@@ -48,18 +47,15 @@ class Dispatcher:
         business_pacer: Pacer,
         customer_pacer: Pacer | None,
     ) -> None:
-        """Run at most ``timing.max_turns`` turns at a time, each business and each customer at its pace.
-
-        ``now_ns`` tells when a message arrives: no two alike, and in the same order at every process.
-        """
+        """Run at most ``timing.max_turns`` turns at a time, each business and each customer at its pace."""
         self._own_id = own_id
-        self._now_ns = now_ns
         self._turns = turns
         self._outcomes = outcomes
         self._metrics = metrics
         self._timing = timing
         self._customer_pacer = customer_pacer
         self._memory = Memory(most=timing.max_conversations)
+        self._last_arrival_ns = 0
         self._entering: dict[InboxRow, Conversation] = {}
         self._business_pacer = business_pacer
         self._ready: ReadyQueue[tuple[Conversation, InboxRow]] = ReadyQueue(business_pacer)
@@ -82,7 +78,7 @@ class Dispatcher:
             message,
             owner=self._own_id() if has_room else spilled(message.phone_number_id),
             state=State.ACTIVE if free else State.QUEUED,
-            arrival_ns=self._now_ns(),
+            arrival_ns=self._next_arrival_ns(),
         )
         conversation.arriving += 1
         if free:
@@ -359,6 +355,10 @@ class Dispatcher:
 
     def _may_look(self, conversation: Conversation) -> bool:
         return self._memory.knows(conversation) and not self._stopping
+
+    def _next_arrival_ns(self) -> int:
+        self._last_arrival_ns = max(self._last_arrival_ns + 1, time.time_ns())
+        return self._last_arrival_ns
 
     def _spawn(
         self, work: Coroutine[Any, Any, None], name: str, then: Callable[[asyncio.Task[None]], None] | None = None

@@ -14,7 +14,6 @@ from typing import Final, Protocol
 
 from whatsapp_hub.database import Database
 from whatsapp_hub.errors import StoreUnavailable
-from whatsapp_hub.inbox.clock import DatabaseClock
 from whatsapp_hub.inbox.document import PartState
 from whatsapp_hub.inbox.nodes import Nodes, View
 from whatsapp_hub.inbox.store import unknown_on_error
@@ -61,7 +60,6 @@ class Recovery:
         database: Database,
         *,
         nodes: Nodes,
-        clock: DatabaseClock,
         worker: Worker,
         health: Health,
         timing: Timing,
@@ -77,7 +75,6 @@ class Recovery:
         self._inbox = database.inbox
         self._nodes = nodes
         self._takeover = Takeover(database, nodes, worker)
-        self._clock = clock
         self._worker = worker
         self._health = health
         self._timing = timing
@@ -113,14 +110,11 @@ class Recovery:
             await self._prepare()
             self._prepared = True
         if not self.joined:
-            await self._clock.read()
             await self._nodes.join()
             self.joined = True
-        elif self._nodes.renewal_due:
-            if not await self._nodes.renew():
-                self._lose("declared dead by another node")
-                return
-            await self._clock.read()
+        elif self._nodes.renewal_due and not await self._nodes.renew():
+            self._lose("declared dead by another node")
+            return
         owners = await self._takeover.list_owners()
         view = await self._nodes.look()
         self._health.database_answered()  # now: a takeover may take longer than a verdict lasts
