@@ -7,7 +7,7 @@ ARGS ?=
 # An environment with everything serves the demo too.
 DEMO_STAMP := $(if $(wildcard $(VENV)/all.stamp),$(VENV)/all.stamp,$(VENV)/demo.stamp)
 
-.PHONY: help demo test check soak bench lint format types lock clean
+.PHONY: help demo test check chaos soak bench lint format types lock clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -19,6 +19,10 @@ test: $(VENV)/all.stamp ## the whole test suite
 	@$(BIN)/python -m pytest -n 2 $(ARGS)
 
 check: lint types test ## lint, types and tests
+
+chaos: $(VENV)/all.stamp ## random faults, then what must hold (SEED=1,2 MINUTES=1 HUBS=3 SERVERS=1 RATE=40)
+	@$(BIN)/python -m tests.faults $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES)) \
+		$(if $(HUBS),--hubs $(HUBS)) $(if $(SERVERS),--servers $(SERVERS)) $(if $(RATE),--rate $(RATE)) $(ARGS)
 
 soak: $(VENV)/all.stamp ## the tests that take minutes each
 	@$(BIN)/python -m pytest -m soak -s $(ARGS)

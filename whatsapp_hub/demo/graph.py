@@ -60,6 +60,7 @@ class GraphStandIn:
         self.control = Control(faults, self.statuses, self.model)
         self._wamid_prefix = f"wamid.{secrets.token_hex(8).upper()}"
         self._wamids = 0
+        self.clock_offset_s = time.time() - time.monotonic()  #: so that no jump of the clock shows between two sends
 
     def make_app(self) -> web.Application:
         """Return the application; it sends statuses while it runs."""
@@ -83,6 +84,7 @@ class GraphStandIn:
     async def _messages(self, request: web.Request) -> web.StreamResponse:
         number, token = request.match_info["phone_number_id"], _bearer(request)
         raw = await request.read()
+        began = self._now()
         try:
             self._check_token(number, token)
             body = read_body(raw)
@@ -90,15 +92,17 @@ class GraphStandIn:
                 return await self._read_receipt(request, number, token, body)
             check_message(body)
         except Refused as refused:
-            await self.log.add(self._record(number, token, load_json(raw), code=refused.code))
+            await self.log.add(self._record(number, token, load_json(raw), began, code=refused.code))
             return json_answer(error_body(refused.code, str(refused)), status=refused.status)
-        return await self._send(request, number, token, body)
+        return await self._send(request, number, token, body, began)
 
-    async def _send(self, request: web.Request, number: str, token: str, body: dict[str, Any]) -> web.StreamResponse:
+    async def _send(
+        self, request: web.Request, number: str, token: str, body: dict[str, Any], began: float
+    ) -> web.StreamResponse:
         customer = str(body.get("to") or body.get("recipient"))
         fault = self.control.faults.take(endpoint="messages", token=token, customer=customer, text=text_of(body))
         await self._linger()
-        send = self._record(number, token, body, fault=fault)
+        send = self._record(number, token, body, began, fault=fault)
         await self.log.add(send)
         if send.accepted:
             self.statuses.schedule(send, fault.statuses if fault and fault.statuses else self.control.plan)
@@ -131,7 +135,14 @@ class GraphStandIn:
             raise Refused(33, "Object does not exist, or cannot be loaded due to missing permissions")
 
     def _record(
-        self, number: str, token: str, body: dict[str, Any], *, code: int | None = None, fault: Fault | None = None
+        self,
+        number: str,
+        token: str,
+        body: dict[str, Any],
+        began: float,
+        *,
+        code: int | None = None,
+        fault: Fault | None = None,
     ) -> Send:
         """Note what was asked for and what comes of it, with an id of its own unless it is an error."""
         accepted = code is None and (fault is None or fault.accepts)
@@ -146,10 +157,14 @@ class GraphStandIn:
             callback=str(body.get("biz_opaque_callback_data") or ""),
             reply_to=str(context["message_id"]) if isinstance(context, dict) and "message_id" in context else None,
             wamid=self._next_wamid() if accepted else None,
-            time=time.time(),
+            began=began,
+            time=self._now(),
             accepted=accepted and not (to and is_bsuid(to)),
             code=fault.code if fault and fault.effect is Effect.ERROR else code,
         )
+
+    def _now(self) -> float:
+        return time.monotonic() + self.clock_offset_s
 
     def _next_wamid(self) -> str:
         self._wamids += 1

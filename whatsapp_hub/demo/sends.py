@@ -27,7 +27,8 @@ class Send:
     callback: str
     reply_to: str | None
     wamid: str | None  #: None where the answer was an error
-    time: float  #: unix seconds
+    began: float  #: when the request was there, in unix seconds
+    time: float  #: when it was settled, likewise
     #: Whether the customer gets it: not with an error, nor with a user id in ``to``, which is answered 200 too.
     accepted: bool
     code: int | None = None  #: the error that it was answered with
