@@ -176,7 +176,7 @@ def test_text_shows_a_traceback_below(set_up: SetUp, console: io.StringIO) -> No
     writer.flush()
     lines = console.getvalue().splitlines()
     assert lines[0].endswith("ERROR   hub: failed")
-    assert lines[-1] == "ValueError: no"
+    assert lines[-1] == "ValueError"
 
 
 def test_the_file_gets_the_same_lines(set_up: SetUp, console: io.StringIO, tmp_path: Path) -> None:

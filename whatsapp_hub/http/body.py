@@ -80,11 +80,13 @@ class BodyReader:
                 return await self._collect(request.content, limit)
         except TimeoutError:
             raise Refused(408, "the body took too long to arrive", unread=True) from None
-        except web.RequestPayloadError:
+        except web.RequestPayloadError as exc:
+            _let_go_of_frames(exc)
             raise Refused(400, "the body is not encoded as its headers say", unread=True) from None
-        except (OSError, RuntimeError):
+        except (OSError, RuntimeError) as exc:
             if request.transport is not None:
                 raise
+            _let_go_of_frames(exc)
             raise Refused(CLIENT_GONE, "the client went away", unread=True) from None
 
     async def _collect(self, content: StreamReader, limit: int) -> bytes:
@@ -101,6 +103,12 @@ class BodyReader:
         finally:
             self._unverified_bytes -= len(body)
         return bytes(body)
+
+
+def _let_go_of_frames(exc: Exception) -> None:
+    # aiohttp keeps the error, in a circle with the frames that hold the body. What left the budget has to leave the
+    # memory too, and not when Python looks for circles one day.
+    exc.__traceback__ = None
 
 
 def _too_large() -> Refused:

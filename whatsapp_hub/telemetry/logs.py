@@ -17,6 +17,7 @@ from whatsapp_hub.errors import SettingsInvalid
 from whatsapp_hub.settings import Settings
 from whatsapp_hub.telemetry.log_writer import LogWriter
 from whatsapp_hub.telemetry.redaction import Redactor, masked
+from whatsapp_hub.telemetry.tracebacks import describe
 
 #: Libraries that talk much, or (PyMongo's commands, at DEBUG) would log what customers write. ``LOG_LEVELS`` wins.
 _QUIET: Final = ("aiohttp", "asyncio", "pymongo", "motor")
@@ -44,8 +45,8 @@ class Fields(logging.Formatter):
         for key, value in vars(record).items():
             if key not in _RECORD_FIELDS and key not in fields:
                 fields[key] = self._show(value, self._redactor.hide_secrets if key in _IDS else self._redactor.clean)
-        if record.exc_info:
-            fields["exception"] = self._redactor.clean(self.formatException(record.exc_info))
+        if record.exc_info and record.exc_info[1]:
+            fields["exception"] = self._redactor.clean(describe(record.exc_info[1]))
         if record.stack_info:
             fields["stack"] = self._redactor.clean(record.stack_info)
         return fields
