@@ -159,13 +159,18 @@ def _initiate(servers: Sequence[DatabaseServer]) -> str:
 
 
 def _wait_for_primary(client: MongoClient[dict[str, object]]) -> str:
-    """Wait until the set has a primary; return the set's name."""
+    """Wait until the set has a primary that takes writes; return the set's name."""
     deadline = time.monotonic() + START_TIMEOUT_S
-    while not (hello := client.admin.command("hello")).get("primary"):
+    while not _has_primary(hello := client.admin.command("hello")):
         if time.monotonic() > deadline:
             raise EmbeddedFailed(f"the replica set has no primary after {START_TIMEOUT_S:.0f} s")
         time.sleep(_POLL_S)
     return str(hello["setName"])
+
+
+def _has_primary(hello: Mapping[str, object]) -> bool:
+    """Whether the server that answered takes writes, or follows one that does; named as primary one is sooner."""
+    return bool(hello.get("isWritablePrimary") or (hello.get("secondary") and hello.get("primary")))
 
 
 def _explain_failure(passed_over: Sequence[str]) -> str:
