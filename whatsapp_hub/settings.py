@@ -55,7 +55,7 @@ class Timing(BaseModel):
 
     model_config = _CONFIG
 
-    heartbeat_s: Seconds = 5.0
+    heartbeat_s: Seconds = 1.0
     lease_s: Seconds = 15.0
     round_s: Seconds = 1.0
     self_fence_s: Seconds = 10.0

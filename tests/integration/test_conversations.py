@@ -292,6 +292,23 @@ async def test_forged_callback_data_changes_nothing_of_another_business(hub: Any
     assert await hub.database.events.count_documents({}) == 1
 
 
+async def test_fault_that_takes_the_place_of_another_is_told(hub: Any, database: Database, webhooks: Any) -> None:
+    """An operator who mends one thing and breaks another has to hear of that."""
+    hub.graph.control.faults.arm(Fault(status=401, code=190, token="token-101", times=None))
+    await hub.say("101", "hello", "wamid.1")
+    await hub.row_where("101", "wamid.1", stage="held")
+    assert await hub.sample("whatsapp_hub_business_held", business="b101", reason="refused") == 1
+    await database.businesses.update_one({"subDomain": "b101"}, {"$set": {"whatsappAccessToken": "not encrypted"}})
+    async with asyncio.timeout(5):
+        while await hub.sample("whatsapp_hub_business_held", business="b101", reason="fault") != 1:
+            await asyncio.sleep(0.02)
+    assert await hub.sample("whatsapp_hub_business_held", business="b101", reason="refused") == 0
+    token = webhooks.encrypt("token-new")
+    await database.businesses.update_one({"subDomain": "b101"}, {"$set": {"whatsappAccessToken": token}})
+    await hub.row_where("101", "wamid.1", state="done")
+    assert hub.texts == ["hello"]
+
+
 # What the assistant can do wrong
 
 

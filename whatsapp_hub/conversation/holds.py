@@ -147,15 +147,25 @@ class Holds:
             found = await self._tenants.find_past_cache(phone_number_id)
         except StoreUnavailable:
             return
-        if self._holds.get(phone_number_id) is hold and not self._still_held(hold, found):
+        if self._holds.get(phone_number_id) is not hold:
+            return
+        if not self._still_held(hold, found):
             self._release(phone_number_id)
+        elif (reason := self._trouble(found)) and reason != hold.reason:
+            # The operator has mended one thing and broken another, and has to hear of that.
+            del self._holds[phone_number_id]
+            business = None if isinstance(found, Unserved) else found
+            self.hold(phone_number_id, HoldKind.FAULT if business else HoldKind.UNSERVED, reason, business)
 
     def _still_held(self, hold: Hold, found: Business | Unserved) -> bool:
-        if isinstance(found, Unserved) or self._fault(found):
+        if self._trouble(found) or isinstance(found, Unserved):
             return True
         if hold.kind is not HoldKind.REFUSED or not found.enabled:
             return False
         return found.access_token == hold.token and (hold.again_at is None or time.monotonic() < hold.again_at)
+
+    def _trouble(self, found: Business | Unserved) -> str | None:
+        return found.reason if isinstance(found, Unserved) else self._fault(found)
 
     def _fault(self, business: Business) -> str | None:
         """Say why nothing can be sent for a business, as far as its document tells; one that is off has no faults."""

@@ -23,7 +23,7 @@ from whatsapp_hub.settings import Timing
 
 logger = logging.getLogger("hub")
 
-ROUND_TIMEOUT_S: Final = 2.0  # readiness has to tell the truth within 3 s
+ROUND_TIMEOUT_S: Final = 2.0
 CACHE_DOCUMENT: Final = "cache"  #: in ``nodes``: the epoch that tells every node to clear or warm its cache
 
 
@@ -94,7 +94,7 @@ class Nodes:
             )
         if not result.matched_count:
             return False
-        if not self._is_steady(began):
+        if not self.may_send():
             self._steady_since = began
         self._renewed_at = began
         return True
@@ -153,7 +153,7 @@ class Nodes:
             self._sightings[node_id] = _Sighting(document["counter"], now)
             return False
         stood_still_s = now - max(sighting.since, self._steady_since)
-        if stood_still_s < self._timing.lease_s or not self._is_steady(now):
+        if stood_still_s < self._timing.lease_s or not self.may_send():  # not while our own do not get through
             return False
         return await self._declare_dead(node_id, document["counter"])
 
@@ -167,10 +167,6 @@ class Nodes:
         if result.matched_count:
             logger.warning("node declared dead", extra={"node": node_id})
         return bool(result.matched_count)
-
-    def _is_steady(self, now: float) -> bool:
-        """Whether our own renewals got through of late; while they do not, nothing is known of the others."""
-        return now - self._renewed_at < 2 * self._timing.heartbeat_s + self._timing.round_s
 
 
 def _fresh_id() -> str:

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, Protocol
 
 from whatsapp_hub.database import Database
-from whatsapp_hub.errors import StoreUnavailable
+from whatsapp_hub.errors import HubError, StoreUnavailable
 from whatsapp_hub.inbox.document import PartState
 from whatsapp_hub.inbox.nodes import Nodes, View
 from whatsapp_hub.inbox.store import unknown_on_error
@@ -52,6 +52,10 @@ class Worker(Holder, Protocol):
         ...
 
 
+class DeclaredDead(HubError):
+    """Other nodes take this one for dead: nothing is its own any more."""
+
+
 class Recovery:
     """Keeps this node alive and picks up what nobody works on."""
 
@@ -74,7 +78,7 @@ class Recovery:
         """
         self._inbox = database.inbox
         self._nodes = nodes
-        self._takeover = Takeover(database, nodes, worker)
+        self._takeover = Takeover(database, nodes, worker, renew=self._renew)
         self._worker = worker
         self._health = health
         self._timing = timing
@@ -91,6 +95,8 @@ class Recovery:
         while True:
             try:
                 await self._round()
+            except DeclaredDead:
+                self._lose("declared dead by another node")
             except StoreUnavailable as error:
                 self._unknown_at = time.monotonic()
                 self._health.database_failed("the database does not answer")
@@ -112,19 +118,23 @@ class Recovery:
         if not self.joined:
             await self._nodes.join()
             self.joined = True
-        elif self._nodes.renewal_due and not await self._nodes.renew():
-            self._lose("declared dead by another node")
-            return
+            self._health.database_answered()
+        await self._renew()
         owners = await self._takeover.list_owners()
         view = await self._nodes.look()
-        self._health.database_answered()  # now: a takeover may take longer than a verdict lasts
         if view.lost:
-            self._lose("declared dead by another node")
-            return
+            raise DeclaredDead
         self._follow_cache_epoch(view)
         if not self._worker.stopping:
             await self._take(view, owners)
         await self._read_back_statuses()
+
+    async def _renew(self) -> None:
+        """Renew if it is time: also the proof that the database takes writes, which a read would not be."""
+        if self._nodes.renewal_due:
+            if not await self._nodes.renew():
+                raise DeclaredDead
+            self._health.database_answered()
 
     def _follow_cache_epoch(self, view: View) -> None:
         """Do with our cache what an operator asked of every process since the last round."""
@@ -142,7 +152,6 @@ class Recovery:
 
     async def _take(self, view: View, owners: set[str]) -> None:
         """Take over what nobody works on."""
-        self._takeover.until = time.monotonic() + self._timing.heartbeat_s / 2
         await self._takeover.take_over(view, owners)
         await self._takeover.take_spilled()
         if time.monotonic() - max(self._unknown_at, self._worker.unknown_at) < ADOPT_FOR_S:

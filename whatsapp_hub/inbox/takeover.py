@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 from pymongo import UpdateOne
@@ -65,17 +65,19 @@ class Holder(Protocol):
 class Takeover:
     """Takes documents over for one node. Every method raises ``StoreUnavailable``."""
 
-    def __init__(self, database: Database, nodes: Nodes, holder: Holder) -> None:
-        """Take what ``holder`` has room for."""
+    def __init__(
+        self, database: Database, nodes: Nodes, holder: Holder, *, renew: Callable[[], Awaitable[None]]
+    ) -> None:
+        """Take what ``holder`` has room for; ``renew`` this node's lease, if it is time, as long as that lasts."""
         self._inbox = database.inbox
         self._nodes = nodes
         self._holder = holder
+        self._renew = renew
         self._swept_at = float("-inf")
         self._gone_since: dict[str, float] = {}
         self._unworked: set[str] = set()  # owners whose work was not cut short by a death
         self._spilled_last = ""  # the owner of what was read back last
         self._own: Cursor | None = None  # where the look at all that is ours stands
-        self.until = 0.0  #: monotonic seconds; nothing more is begun then, or the node would be thought dead
 
     async def list_owners(self) -> set[str]:
         """Return, now and then, whoever owns anything: a node may be gone that nobody remembers.
@@ -108,13 +110,14 @@ class Takeover:
         with unknown_on_error("list spilled"):
             owners = await self._inbox.distinct("owner", {"owner": ALL_SPILLED})
         later = [owner for owner in owners if owner > self._spilled_last]
+        left = MOST_A_ROUND
         for owner in later + owners[: len(owners) - len(later)]:
-            if time.monotonic() > self.until:
+            if left <= 0:
                 return
             self._spilled_last = owner
             room = self._holder.room(owner.removeprefix(SPILLED))
-            if most := min(room, max(SLICE, MOST_A_ROUND // len(owners))):
-                await self._take(await self._find({"owner": owner}, most=most))
+            if most := min(room, left, max(SLICE, MOST_A_ROUND // len(owners))):
+                left -= await self._take(await self._find({"owner": owner}, most=most))
 
     async def adopt(self) -> None:
         """Pick up what is ours and not in memory. Looks at all that is ours, some of it each time."""
@@ -141,10 +144,9 @@ class Takeover:
         return self._holder.holds(document["_id"], document["conversation"], State(document["state"]))
 
     async def _take(self, strays: Sequence[Mapping[str, Any]]) -> int:
-        """Make these ours, slice by slice, as long as the round lasts; return how many there were."""
+        """Make these ours, slice by slice; return how many there were."""
         for start in range(0, len(strays), SLICE):
-            if start and time.monotonic() > self.until:
-                break
+            await self._renew()
             for row in await self._take_slice(strays[start : start + SLICE]):
                 self._holder.take(row)
         return len(strays)

@@ -12,7 +12,7 @@ from whatsapp_hub.telemetry.metrics import Metrics
 
 logger = logging.getLogger("hub")
 
-VERDICT_MAX_AGE_S: Final = 3.0  # older ones are no verdict: who should have passed one may be stuck
+VERDICT_MAX_AGE_S: Final = 2.5  # older ones are no verdict; readiness has to tell the truth within 3 s
 LAG_CHECK_S: Final = 0.5
 LAG_LIMIT_S: Final = 2.0
 LAG_MEMORY_S: Final = 15.0  # longer than the usual time between two probes
