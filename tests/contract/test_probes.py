@@ -88,6 +88,7 @@ async def test_health_is_503_while_the_process_stops(hub: Hub) -> None:
 
 @on_the_shared_hub
 async def test_ready_has_two_keys(shared_hub: Hub) -> None:
+    await wait_for_status(shared_hub, "/ready", 200)  # it stood still between two tests
     answer = await get(shared_hub, "/ready")
     assert answer.status == 200
     assert answer.json == {"ready": True, "timestamp": pytest.approx(time.time(), abs=5)}
