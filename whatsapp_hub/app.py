@@ -163,6 +163,7 @@ async def _conversations(app: web.Application) -> AsyncIterator[Journal]:
         turns=_turns(app, outcomes, history, holds, typing),
         outcomes=outcomes,
         metrics=metrics,
+        loop_is_late=lambda: app[keys.HEALTH].loop_is_late,
         timing=timing,
         business_pacer=_pacer(settings.rate_limit_business),
         customer_pacer=_pacer(settings.rate_limit_customer) if settings.rate_limit_customer else None,

@@ -55,7 +55,13 @@ def suffer(text):
         while time.monotonic() < ends_at:
             pass
 '''
-TIMING: Mapping[str, float] = {"retry_base_s": 0.05, "heartbeat_s": 0.2, "self_fence_s": 0.6, "lease_s": 1.0}
+TIMING: Mapping[str, float] = {
+    "retry_base_s": 0.05,
+    "assistant_retry_base_s": 0.05,
+    "heartbeat_s": 0.2,
+    "self_fence_s": 0.6,
+    "lease_s": 1.0,
+}
 MORE_BYTES = 2**28  # an eighth of what is hoarded
 MOST_ATTEMPTS = 5
 VICTIM = name_customer(1)

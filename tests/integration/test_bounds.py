@@ -11,13 +11,19 @@ import pytest
 
 from tests.hub import Hub, StartHub, Webhooks, business
 from whatsapp_hub import app as app_module
-from whatsapp_hub.conversation.dispatcher import Dispatcher
+from whatsapp_hub.cloud_api.messages import InboundMessage
+from whatsapp_hub.conversation.dispatcher import TURNS_WHEN_LATE, Dispatcher
+from whatsapp_hub.conversation.pacing import Pacer
+from whatsapp_hub.conversation.steps import End
 from whatsapp_hub.database import Database
 from whatsapp_hub.demo.faults import Effect, Fault
 from whatsapp_hub.errors import StoreUnavailable
 from whatsapp_hub.inbox import group_commit
+from whatsapp_hub.inbox.document import InboxRow
 from whatsapp_hub.inbox.group_commit import GroupCommit
 from whatsapp_hub.inbox.indexes import ensure_inbox_indexes
+from whatsapp_hub.settings import Timing
+from whatsapp_hub.telemetry.metrics import Metrics
 
 NOW = int(time.time())
 
@@ -187,3 +193,46 @@ async def test_every_read_and_write_of_the_inbox_uses_an_index(database: Databas
     assert any("owned" in str(plan) or "owner" in str(plan) for plan in plans), plans
     assert {"update", "query", "command"} <= {entry["op"] for entry in profile}
     assert scans(profile) == []
+
+
+# Turns can wait, and webhooks cannot
+
+
+class Endless:
+    """Turns that go on until they are told to end."""
+
+    def __init__(self) -> None:
+        self.begun = 0
+        self.end = asyncio.Event()
+
+    async def advance(self, row: InboxRow) -> End:
+        self.begun += 1
+        await self.end.wait()
+        return End.FINISHED
+
+
+async def test_while_the_loop_is_late_few_turns_are_begun_and_later_the_others() -> None:
+    turns, is_late = Endless(), True
+    dispatcher = Dispatcher(
+        own_id=lambda: "us",
+        turns=turns,  # type: ignore[arg-type]
+        outcomes=None,  # type: ignore[arg-type] - nothing is queued
+        metrics=Metrics(),
+        loop_is_late=lambda: is_late,
+        timing=Timing(),
+        business_pacer=Pacer(amount=100_000, per_s=1.0),
+        customer_pacer=None,
+    )
+    for n in range(300):
+        message = InboundMessage(
+            phone_number_id="101", id=f"wamid.{n}", sender=f"4917{n:08}", timestamp=NOW, item=b'{"type":"text"}'
+        )
+        dispatcher.stored(dispatcher.enter(message))
+    await asyncio.sleep(0.1)
+    assert turns.begun == TURNS_WHEN_LATE
+    is_late = False
+    async with asyncio.timeout(2):
+        while turns.begun < 300:
+            await asyncio.sleep(0.01)
+    turns.end.set()
+    await dispatcher.drain(2)

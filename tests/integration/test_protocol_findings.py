@@ -159,6 +159,7 @@ def make_dispatcher(turns: Any, outcomes: Any, *, max_turns: int = 10) -> Dispat
         turns=turns,
         outcomes=outcomes,
         metrics=Metrics(),
+        loop_is_late=lambda: False,
         timing=Timing(max_turns=max_turns),
         business_pacer=Pacer(amount=10_000, per_s=1.0),
         customer_pacer=None,
@@ -215,6 +216,7 @@ async def test_rows_of_a_lost_node_do_not_use_up_the_pace_of_their_business() ->
         turns=turns,  # type: ignore[arg-type]
         outcomes=NothingQueued(),  # type: ignore[arg-type]
         metrics=Metrics(),
+        loop_is_late=lambda: False,
         timing=Timing(max_turns=10),
         business_pacer=Pacer(amount=10, per_s=1.0),
         customer_pacer=None,

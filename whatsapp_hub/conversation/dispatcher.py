@@ -30,6 +30,8 @@ from whatsapp_hub.telemetry.metrics import Metrics
 logger = logging.getLogger("conversation")
 
 FIRST_BACKOFF_S: Final = 0.05
+TURNS_WHEN_LATE: Final = 100  # so that something goes on
+LATE_RECHECK_S: Final = 0.02
 PROMOTE_BACKOFF_HELD_S: Final = 30.0  # the lock of a number that is held may stay where it is for days
 
 
@@ -43,15 +45,20 @@ class Dispatcher:
         turns: Turns,
         outcomes: Outcomes,
         metrics: Metrics,
+        loop_is_late: Callable[[], bool],
         timing: Timing,
         business_pacer: Pacer,
         customer_pacer: Pacer | None,
     ) -> None:
-        """Run at most ``timing.max_turns`` turns at a time, each business and each customer at its pace."""
+        """Run at most ``timing.max_turns`` turns at a time, each business and each customer at its pace.
+
+        While ``loop_is_late`` only a few: turns can wait, and webhooks cannot.
+        """
         self._own_id = own_id
         self._turns = turns
         self._outcomes = outcomes
         self._metrics = metrics
+        self._loop_is_late = loop_is_late
         self._timing = timing
         self._customer_pacer = customer_pacer
         self._memory = Memory(most=timing.max_conversations)
@@ -201,9 +208,13 @@ class Dispatcher:
     def _start_turns(self) -> None:
         while not self._stopping:
             now = time.monotonic()
+            if self._running >= TURNS_WHEN_LATE and self._ready and self._loop_is_late():
+                self._start_turns_at(now, now + LATE_RECHECK_S)
+                return
             ready = self._ready.pop(now, self._may_start)
             if ready is None:
-                self._start_turns_later(now)
+                # The first business that is over its pace may go on then.
+                self._start_turns_at(now, self._ready.next_due)
                 return
             conversation, row = ready
             if conversation.active is not row:
@@ -220,12 +231,12 @@ class Dispatcher:
         running = self._running_of[phone_number_id]
         return not running or running < self._timing.max_turns - self._running
 
-    def _start_turns_later(self, now: float) -> None:
-        """Come back when the first business that is over its pace may go on."""
+    def _start_turns_at(self, now: float, due: float | None) -> None:
+        """Come back then, if at all."""
         if self._pace_timer is not None:
             self._pace_timer.cancel()
             self._pace_timer = None
-        if (due := self._ready.next_due) is not None:
+        if due is not None:
             self._pace_timer = asyncio.get_running_loop().call_later(max(due - now, 0.0), self._start_turns)
 
     def _customer_wait_s(self, row: InboxRow, now: float) -> float:

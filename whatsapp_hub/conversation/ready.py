@@ -57,5 +57,8 @@ class ReadyQueue(Generic[Item]):
         """When the first key that is held back may go on."""
         return self._paced[0][0] if self._paced else None
 
+    def __bool__(self) -> bool:
+        return bool(self._queues)
+
     def __len__(self) -> int:
         return sum(map(len, self._queues.values()))

@@ -13,7 +13,8 @@ from whatsapp_hub.telemetry.metrics import Metrics
 logger = logging.getLogger("hub")
 
 VERDICT_MAX_AGE_S: Final = 2.5  # older ones are no verdict; readiness has to tell the truth within 3 s
-LAG_CHECK_S: Final = 0.5
+LAG_CHECK_S: Final = 0.02
+LATE_S: Final = 0.05  # webhooks feel it
 LAG_LIMIT_S: Final = 2.0
 LAG_MEMORY_S: Final = 15.0  # longer than the usual time between two probes
 
@@ -28,6 +29,7 @@ class Health:
         self._heard_at = clock()
         self._lag_s = 0.0  # the worst of late
         self._lagged_at = clock()
+        self._lag_now_s = 0.0
         self._due_at: float | None = None  # when the watch of the loop should have its next turn
         self.stopping = False
         self.outage_ended_at = float("-inf")  #: when the database came back last, by ``clock``
@@ -63,6 +65,11 @@ class Health:
         return max(overdue_s, remembered_s)
 
     @property
+    def loop_is_late(self) -> bool:
+        """Whether the event loop has more to do at this moment than it can do in time."""
+        return self._lag_now_s > LATE_S
+
+    @property
     def alive(self) -> bool:
         """Whether the process is worth keeping: not stopping, and its loop turns."""
         return not self.stopping and self.loop_lag_s < LAG_LIMIT_S
@@ -83,6 +90,7 @@ class Health:
             self._due_at = None
 
     def _note_lag(self, lag_s: float) -> None:
+        self._lag_now_s = lag_s
         if lag_s >= LAG_LIMIT_S:
             logger.warning("event loop lagged", extra={"lag_s": round(lag_s, 1)})
         now = self._clock()
