@@ -216,7 +216,7 @@ async def test_while_the_loop_is_late_few_turns_are_begun_and_later_the_others()
     dispatcher = Dispatcher(
         own_id=lambda: "us",
         turns=turns,  # type: ignore[arg-type]
-        outcomes=None,  # type: ignore[arg-type] - nothing is queued
+        outcomes=None,  # type: ignore[arg-type]  # nothing is queued
         metrics=Metrics(),
         loop_is_late=lambda: is_late,
         timing=Timing(),
