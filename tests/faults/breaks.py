@@ -315,6 +315,6 @@ BREAKS: Final[dict[tuple[str, str], dict[str, Break]]] = {
     ("I12", "check_nothing_is_told"): {
         "a token in a log": log(f"Bearer {TOKEN}"),
         "a phone number in a log": log(f'"customer": "{ANNA}"'),
-        "a token in an answer": deliver(f"{A}#3", 200, body=f"hello {TOKEN}"),
+        "a token in an answer": deliver(f"{A}#3", 200, body=TOKEN),
     },
 }

@@ -95,7 +95,7 @@ def tell(*plans: Plan) -> History:
         ranks=[rank for telling in tellings for rank in telling.ranks],
         texts=[("hub.log", '{"message": "ready"}\n{"message": "stopped"}\n'), ("metrics", "whatsapp_hub_ready 1\n")],
         secrets=frozenset({TOKEN, *(plan.customer for plan in plans)}),
-        recoveries=[Recovery(cleared_at=1.0, first_progress_at=3.0, limit_s=3.0)],
+        recoveries=[Recovery(cleared_at=1.0, first_progress_at=3.0, limit_s=2.0)],
         silent_numbers=frozenset(plan.number for plan, turn in turns if turn.fate is Fate.NO_REPLY),
         statuses_echoed=not any(turn.resends for _, turn in turns),
     )

@@ -9,6 +9,7 @@ from itertools import combinations
 from typing import Any, Final
 
 import pytest
+from hypothesis import example as try_first
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -29,6 +30,7 @@ from tests.faults.breaks import (
     drop_sending,
     example,
     key_of,
+    log,
     no_echo,
     row_id,
     shift,
@@ -164,6 +166,7 @@ def came_before(earlier: Message, later: Message) -> bool:
         max_size=9,
     )
 )
+@try_first([(0, 1, 2, True), (0, 2, 1, True), (5, 0, 3, True), (0, 0, 3, True)])
 def test_a_comparison_of_each_with_each_finds_the_same_order(came: list[tuple[int, int, int, bool]]) -> None:
     """Of messages said in the order of this list: sent at, acknowledged after, timestamp, ever acknowledged."""
     messages = [
@@ -204,6 +207,11 @@ def test_break_is_found_and_told_without_secrets(clause: tuple[str, str], name: 
 
 def test_every_clause_is_seen_to_fail() -> None:
     assert set(BREAKS) == {(invariant, clause.__name__) for invariant, clause in CLAUSES}
+
+
+def test_report_says_where_a_secret_stands() -> None:
+    told = f"hub-2.log tells a secret of {len(TOKEN)} characters in line 2"
+    assert check(log(f"Bearer {TOKEN}")(example())) == [f"I12 {told}"]
 
 
 # What looks wrong, and is not
