@@ -83,7 +83,9 @@ class Decision:
         row.said = joined(messages)
         row.members = [other.id for other in taken if other is not row]
         row.parts = [
-            Part(body=text_part(text), attempt=row.sends) for reply in replies for text in split_text(reply.body)
+            Part(body=text_part(text), attempt=row.sends, void_attempts=row.sends)
+            for reply in replies
+            for text in split_text(reply.body)
         ]
         if row.parts or row.members:
             await self._commit(row)

@@ -77,16 +77,18 @@ class Delivery:
         for index, part in enumerate(row.parts):
             if part.rank == FAILED_RANK:
                 raise Dead(failure_reason(None))
-            if part.state is PartState.SENT or part.rank > 0:
+            if _is_settled(part):
                 continue
             if part.state is PartState.WAITING:
                 await self._begin(row, index)
             if row.cleared == index or await self._clear(row, index):
                 await self._send(row, index, part, business)
             if index + 1 < len(row.parts):
-                # One write: this part is settled, and the next may have been sent from now on.
-                begin(row, index + 1)
-                await write_stage(self._outcomes, row, parts_values(row, index, index + 1), stage=Stage.REPLYING)
+                # One write: this part is settled, and the next may have been sent from now on, unless it is there.
+                following = [index + 1] if not _is_settled(row.parts[index + 1]) else []
+                for other in following:
+                    begin(row, other)
+                await write_stage(self._outcomes, row, parts_values(row, index, *following), stage=Stage.REPLYING)
         self._metrics.observe_turn("send", time.perf_counter() - began)
 
     async def _send(self, row: InboxRow, index: int, part: Part, business: Business) -> None:
@@ -169,3 +171,8 @@ class Delivery:
         if stored is None or (stored.owner, stored.epoch, stored.state) != (row.owner, row.epoch, State.ACTIVE):
             raise NotOurs
         return stored
+
+
+def _is_settled(part: Part) -> bool:
+    """Whether nothing is left to send of a part, as far as is known."""
+    return part.state is PartState.SENT or part.rank > 0

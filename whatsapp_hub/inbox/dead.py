@@ -131,4 +131,6 @@ def _reached(part: Mapping[str, Any]) -> bool:
 def _to_send_again(part: Mapping[str, Any]) -> dict[str, Any]:
     # Under the next attempt's number, so that a status of this one that comes again does not match.
     again = {"state": PartState.WAITING.value, "attempt": part["attempt"] + 1, "failures": 0, "wamid": "", "rank": 0}
-    return {**part, **again}
+    # What failed is not there, whatever a status of it says that comes late.
+    void = {"void_attempts": part["attempt"]} if part["rank"] == FAILED_RANK else {}
+    return {**part, **again, **void}

@@ -86,10 +86,11 @@ class Part:
     failures: int = 0  #: counts the sends that Graph refused for now
     wamid: str = ""  #: Meta's id of what was sent; empty as long as it is not known
     rank: int = 0  #: the greatest that a status has told
+    void_attempts: int = 0  #: statuses of attempts up to this one are of something else, or of what had failed
 
     def to_document(self) -> dict[str, Any]:
         """Return the part as it is stored."""
-        return {
+        document = {
             "body": self.body,
             "state": self.state.value,
             "attempt": self.attempt,
@@ -97,6 +98,9 @@ class Part:
             "wamid": self.wamid,
             "rank": self.rank,
         }
+        if self.void_attempts:
+            document["void_attempts"] = self.void_attempts
+        return document
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> Part:
@@ -108,6 +112,7 @@ class Part:
             failures=document["failures"],
             wamid=document["wamid"],
             rank=document.get("rank", 0),
+            void_attempts=document.get("void_attempts", 0),
         )
 
 

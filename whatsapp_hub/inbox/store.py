@@ -159,7 +159,10 @@ class InboxStore:
             if result.matched_count == len(writes):
                 return [True] * len(writes)
             ids = list({write.row_id for write in writes})
-            found = self._inbox.find({"_id": {"$in": ids}}, {"conversation": 1, "parts.attempt": 1, "parts.wamid": 1})
+            found = self._inbox.find(
+                {"_id": {"$in": ids}},
+                {"conversation": 1, "parts.attempt": 1, "parts.void_attempts": 1, "parts.wamid": 1},
+            )
             rows = {row["_id"]: row async for row in found}
         return [_matches(write, rows.get(write.row_id)) for write in writes]
 
@@ -263,6 +266,7 @@ def _status_filter(write: StatusWrite) -> dict[str, Any]:
         "_id": write.row_id,
         "conversation": write.conversation,
         f"{part}.attempt": attempt,
+        f"{part}.void_attempts": {"$not": {"$gte": write.target.attempt}},
         # Not null for "not known": the server also looks for a field "0" in every part, and finds null there.
         f"{part}.wamid": {"$in": [write.status.id, ""]},
     }
@@ -278,7 +282,8 @@ def _matches(write: StatusWrite, row: Mapping[str, Any] | None) -> bool:
         if write.status.rank == FAILED_RANK
         else part["attempt"] >= write.target.attempt
     )
-    return attempt_fits and part["wamid"] in (write.status.id, "")
+    is_void = part.get("void_attempts", 0) >= write.target.attempt
+    return attempt_fits and not is_void and part["wamid"] in (write.status.id, "")
 
 
 def _status_update(write: StatusWrite) -> dict[str, Any]:
