@@ -151,6 +151,7 @@ class Waits:
         )
 
 
+@pytest.mark.soak  # figures that other tests at the same time would spoil
 @pytest.mark.timeout(120)
 async def test_business_that_is_noisy_slow_or_broken_is_not_noticed_by_another() -> None:
     """All of it at once. What the machine itself does in between is told apart by trying it again."""
@@ -235,6 +236,7 @@ async def end_trouble(world: World, token: str) -> None:
 SMALL_POOLS = {"AI_MAX_CONNECTIONS": "50", "MOTOR_MAX_WORKERS": "8"}
 
 
+@pytest.mark.soak  # figures that other tests at the same time would spoil
 @pytest.mark.timeout(90)
 async def test_what_a_hub_needs_goes_back_after_a_burst() -> None:
     # Pools keep what they have for a while, so they are small here and full before it counts.
@@ -267,10 +269,12 @@ async def test_what_a_hub_needs_goes_back_after_a_burst() -> None:
 # Loads
 
 
+@pytest.mark.soak  # figures that other tests at the same time would spoil
 async def test_usual_load_is_acknowledged_at_once() -> None:
     await hold_steadily(for_s=5)
 
 
+@pytest.mark.soak  # figures that other tests at the same time would spoil
 @pytest.mark.timeout(90)
 async def test_burst_is_taken_or_refused_and_soon_worked_off() -> None:
     await take_burst(for_s=2)
@@ -281,5 +285,6 @@ async def test_backlog_at_a_cold_start_is_worked_off_in_bounded_memory() -> None
     await drain_backlog(3_000)
 
 
+@pytest.mark.soak  # figures that other tests at the same time would spoil
 async def test_tenant_with_few_conversations_waits_no_longer_than_one_with_many() -> None:
     await serve_many_tenants(50, 1_000, rate_per_s=80, for_s=5)

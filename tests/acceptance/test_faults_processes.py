@@ -230,6 +230,7 @@ async def test_a_hub_that_is_cut_off_from_the_database_while_another_works() -> 
         assert await node_of(world, cut_off) != node
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(60)
 async def test_three_hubs_answer_more_than_one() -> None:
     async with open_world(hubs=3, environment={"TIMING__MAX_TURNS": "10"}) as world:

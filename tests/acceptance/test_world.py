@@ -30,6 +30,7 @@ async def test_one_hub_answers_before_and_after_a_kill() -> None:
         assert hub.open_files() > 3
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(60)
 async def test_three_hubs_behind_nginx_on_three_servers() -> None:
     async with open_world(hubs=3, servers=3, nginx=True) as world:

@@ -12,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from random import Random
 from typing import Final
 
@@ -25,6 +26,7 @@ from tests.faults.hubs import HOST
 from tests.hub import SECRET, text_message, webhook_of
 from whatsapp_hub.cloud_api.signature import sign
 
+ROOT: Final = Path(__file__).parents[2]
 PATIENCE_S: Final = 6.0  #: longer than anybody may have to wait for an answer
 _HEAD: Final = (
     f"POST {PATH} HTTP/1.1\r\nHost: {HOST}\r\nContent-Type: application/json\r\nX-Hub-Signature-256: %s\r\n"
@@ -113,7 +115,10 @@ async def flood(plan: Flood) -> list[Message]:
     """Run a flood in a process of its own and return what was said: what found no free connection in time was not."""
     now = int(time.time())
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tests.faults.flood", stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+        *(sys.executable, "-m", "tests.faults.flood"),
+        cwd=ROOT,  # where the tests are found
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
     )
     told, _ = await process.communicate(orjson.dumps({**asdict(plan), "now": now}))
     assert process.returncode == 0
