@@ -39,9 +39,9 @@ VAULT = Vault(ENCRYPTION_SECRET)
 #: The protocol's times, shrunk.
 TIMING: Mapping[str, float] = {
     "heartbeat_s": 0.2,
-    "lease_s": 0.8,
+    "lease_s": 1.6,
     "round_s": 0.05,
-    "self_fence_s": 0.5,
+    "self_fence_s": 1.2,
     "batch_window_s": 0.002,
     "status_wait_s": 0.5,
     "held_recheck_s": 0.1,

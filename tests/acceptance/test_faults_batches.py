@@ -118,13 +118,14 @@ class Meta:
         ]
         return len(body)
 
-    async def assert_holds(self) -> None:
+    async def assert_holds(self, *, in_order: bool = True) -> None:
+        """Hold that all was answered; in the order of the bodies unless some have no timestamp that can be read."""
         history = await self._world.history_at_rest(60)
         secrets = history.secrets | {message.customer for message in self.messages}
         assert not check(replace(history, messages=self.messages, secrets=secrets))
         for customer, labels in self.labels().items():
             said = [label for send in sends_to(self._world, customer) for label in labels_in(send.text)]
-            assert said == labels
+            assert said == labels if in_order else sorted(said) == sorted(labels)
 
     def labels(self) -> dict[str, list[str]]:
         """Return what each customer said, in the order in which it stood in the bodies."""
@@ -181,7 +182,7 @@ async def test_a_broken_item_stops_none_of_its_siblings(world: World, meta: Meta
         {"id": "waba", "changes": [change_of(meta.say("103", name_customer(99)), number="103")]},
     ]
     await meta.post(*entries)
-    await meta.assert_holds()
+    await meta.assert_holds(in_order=False)
     assert await world.database.inbox.count_documents({}) == len(BROKEN) + len(HARD) + 1
     broken = len(BROKEN) + len(BROKEN_CHANGES) + len(BROKEN_ENTRIES)
     assert await world.database.events.count_documents({}) == broken

@@ -21,7 +21,6 @@ NOBODY: Final = ""
 SPILLED: Final = "spilled:"
 UNDELIVERED: Final = "Meta could not deliver the reply"
 
-_UNSEEN: Final = {"body", "void_attempts"}  #: of a part: the model has its own account of which attempts count
 _KEPT: Final = {
     *("conversation", "state", "stage", "owner", "epoch", "attempts", "place", "arrival", "deliveries", "crashes"),
     *("members", "outcome", "turn", "reason", "retried", "sends"),
@@ -335,4 +334,4 @@ class Model:
 
 def is_there(part: Mapping[str, Any]) -> bool:
     """Whether a part has reached the customer, as far as is known."""
-    return bool(part["state"] == "sent" and part["rank"] != FAILED)
+    return bool((part["state"] == "sent" or part["rank"] > 0) and part["rank"] != FAILED)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
-from collections.abc import Awaitable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, contextmanager
 from copy import deepcopy
 from itertools import count
 from typing import Any, Final, TypeVar
 
+from tests.hub import own_database
 from tests.integration.inbox_model import SPILLED, UNDELIVERED, Document, Model, Status, visible
 from tests.integration.inbox_process import Arrival, Copy, Process, World, arrived, as_documented, as_write
 from tests.integration.inbox_turn_model import LET_GO, PAUSED, STEPPED_BACK, WAITS, Script, TurnModel
@@ -16,6 +19,7 @@ from whatsapp_hub.database import Collection, Database
 from whatsapp_hub.errors import StoreUnavailable
 from whatsapp_hub.inbox.dead import DeadLetters
 from whatsapp_hub.inbox.document import InboxRow, State
+from whatsapp_hub.inbox.indexes import ensure_inbox_indexes
 from whatsapp_hub.inbox.store import StatusWrite, encode
 
 Result = TypeVar("Result")
@@ -40,6 +44,21 @@ def same(what: str, hub: object, model: object) -> None:
         differing = [key for key in hub.keys() | model.keys() if hub.get(key) != model.get(key)]
         hub, model = ({key: one.get(key) for key in differing} for one in (hub, model))
     assert hub == model, f"{what}: the hub {hub}, the model {model}"
+
+
+@contextmanager
+def prepared(mongodb_uri: str) -> Iterator[tuple[asyncio.Runner, Database]]:
+    """Have one loop and one database for any number of attempts."""
+    logging.disable()  # what would be logged is beside the point, and there is much of it
+    try:
+        with asyncio.Runner() as runner:
+            stack = AsyncExitStack()
+            database = runner.run(stack.enter_async_context(own_database(mongodb_uri)))
+            runner.run(ensure_inbox_indexes(database, done_days=14, dead_days=90, conversation_days=90))
+            yield runner, database
+            runner.run(stack.aclose())
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 class SideBySide:
