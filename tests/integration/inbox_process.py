@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from random import Random
 from typing import Any, Final
 
 import orjson
 
+from tests.hub import own_database
 from tests.integration.inbox_model import Claim, Document, Memory, Node, Status
 from tests.integration.inbox_turn_model import PAUSED, REFUSED, UNSERVED, WAITS, Script, wamid_of
 from whatsapp_hub.assistants.base import Reply, Text, Turn
@@ -26,6 +29,7 @@ from whatsapp_hub.conversation.turn import Turns
 from whatsapp_hub.database import Database
 from whatsapp_hub.errors import AssistantFailed
 from whatsapp_hub.inbox.document import InboxRow, Stage, State, row_of, spilled
+from whatsapp_hub.inbox.indexes import ensure_inbox_indexes
 from whatsapp_hub.inbox.nodes import Nodes
 from whatsapp_hub.inbox.outcomes import Outcomes
 from whatsapp_hub.inbox.recovery import DeclaredDead, Recovery
@@ -99,6 +103,21 @@ def as_write(status: Status) -> StatusWrite:
     )
     target = CallbackData(customer=status.customer, message_id=status.message, part=status.part, attempt=status.attempt)
     return StatusWrite(status=update, target=target)
+
+
+@contextmanager
+def prepared(mongodb_uri: str) -> Iterator[tuple[asyncio.Runner, Database]]:
+    """Have one loop and one database for any number of attempts."""
+    logging.disable()  # what would be logged is beside the point, and there is much of it
+    try:
+        with asyncio.Runner() as runner:
+            stack = AsyncExitStack()
+            database = runner.run(stack.enter_async_context(own_database(mongodb_uri)))
+            runner.run(ensure_inbox_indexes(database, done_days=14, dead_days=90, conversation_days=90))
+            yield runner, database
+            runner.run(stack.aclose())
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 class World:
@@ -335,8 +354,12 @@ class Process:
         self._recovery._takeover._swept_at = float("-inf") if sweeps else time.monotonic()
         try:
             await self._recovery._round()
-        except DeclaredDead as why:
-            self._recovery._lose(str(why))
+        except DeclaredDead:
+            self.give_up()
+
+    def give_up(self) -> None:
+        """Find itself lost: nothing in memory is its own any more."""
+        self._recovery._lose("lost")
 
     async def stop(self) -> None:
         """Stop cleanly."""

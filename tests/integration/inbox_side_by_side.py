@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
-from collections.abc import Awaitable, Coroutine, Iterable, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, contextmanager
+from collections.abc import Awaitable, Coroutine, Iterable, Mapping, Sequence
 from copy import deepcopy
 from itertools import count
 from typing import Any, Final, TypeVar
 
-from tests.hub import own_database
 from tests.integration.inbox_model import SPILLED, UNDELIVERED, Document, Model, Status, visible
 from tests.integration.inbox_process import Arrival, Copy, Process, World, arrived, as_documented, as_write
 from tests.integration.inbox_turn_model import LET_GO, PAUSED, STEPPED_BACK, WAITS, Script, TurnModel
@@ -19,7 +16,6 @@ from whatsapp_hub.database import Collection, Database
 from whatsapp_hub.errors import StoreUnavailable
 from whatsapp_hub.inbox.dead import DeadLetters
 from whatsapp_hub.inbox.document import InboxRow, State
-from whatsapp_hub.inbox.indexes import ensure_inbox_indexes
 from whatsapp_hub.inbox.store import StatusWrite, encode
 
 Result = TypeVar("Result")
@@ -44,21 +40,6 @@ def same(what: str, hub: object, model: object) -> None:
         differing = [key for key in hub.keys() | model.keys() if hub.get(key) != model.get(key)]
         hub, model = ({key: one.get(key) for key in differing} for one in (hub, model))
     assert hub == model, f"{what}: the hub {hub}, the model {model}"
-
-
-@contextmanager
-def prepared(mongodb_uri: str) -> Iterator[tuple[asyncio.Runner, Database]]:
-    """Have one loop and one database for any number of attempts."""
-    logging.disable()  # what would be logged is beside the point, and there is much of it
-    try:
-        with asyncio.Runner() as runner:
-            stack = AsyncExitStack()
-            database = runner.run(stack.enter_async_context(own_database(mongodb_uri)))
-            runner.run(ensure_inbox_indexes(database, done_days=14, dead_days=90, conversation_days=90))
-            yield runner, database
-            runner.run(stack.aclose())
-    finally:
-        logging.disable(logging.NOTSET)
 
 
 class SideBySide:
@@ -117,8 +98,18 @@ class SideBySide:
         if cleanly:
             self.do(process.stop())
             self.model.stop(process.node)
-        self.ghosts = [*self.ghosts, *process.holding.copies.values()][-MOST_GHOSTS:]
+        self._keep_as_ghosts(process.holding.copies.values())
         self.start(self.processes.index(process))
+
+    def give_up(self, process: Process) -> None:
+        """Have a process find that it could not renew itself for too long."""
+        copies = list(process.holding.copies.values())
+        process.give_up()
+        process.node.joined = False
+        self._keep_as_ghosts(copies)
+
+    def _keep_as_ghosts(self, copies: Iterable[Copy]) -> None:
+        self.ghosts = [*self.ghosts, *copies][-MOST_GHOSTS:]
 
     # Messages
 
@@ -189,7 +180,7 @@ class SideBySide:
                 copy.process.holding.in_doubt |= end == LET_GO
                 if end == STEPPED_BACK:
                     copy.process.holding.queued[copy.row.id] = copy.row.conversation
-                    self.ghosts.append(copy)
+                    self._keep_as_ghosts([copy])
         return ends
 
     async def _advance(self, turns: Sequence[tuple[Copy, Script]], writes_left: int | None) -> list[str]:
@@ -200,7 +191,7 @@ class SideBySide:
         """A process does not hear what became of its last write, and lets go."""
         del copy.process.holding.copies[copy.row.id]
         copy.process.holding.in_doubt = True
-        self.ghosts.append(copy)
+        self._keep_as_ghosts([copy])
 
     def try_everything(self, stale: Copy) -> None:
         """Have a stale owner try all that an owner may do, in one batch with writes of what is its process's own."""
@@ -287,7 +278,7 @@ class SideBySide:
         result = self.model.round(process.node, memory, sweeps=sweeps)
         if result is None:
             assert not process.holding.as_memory().messages
-            self.ghosts = [*self.ghosts, *copies][-MOST_GHOSTS:]
+            self._keep_as_ghosts(copies)
             return
         taken, told = result
         same("taken", sorted(row.id for row in process.holding.taken), sorted(taken))

@@ -124,8 +124,9 @@ def _read(document: Mapping[str, Any]) -> DeadLetter:
 
 
 def _reached(part: Mapping[str, Any]) -> bool:
-    """Whether a part went out and Meta did not report it as failed."""
-    return bool(part["state"] == PartState.SENT.value and part["rank"] != FAILED_RANK)
+    """Whether a part went out, as far as Graph or a status told, and Meta did not report it as failed."""
+    told = part["state"] == PartState.SENT.value or part["rank"] > 0
+    return bool(told and part["rank"] != FAILED_RANK)
 
 
 def _to_send_again(part: Mapping[str, Any]) -> dict[str, Any]:
