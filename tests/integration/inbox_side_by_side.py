@@ -9,7 +9,7 @@ from copy import deepcopy
 from itertools import count
 from typing import Any, Final, TypeVar
 
-from tests.integration.inbox_model import SPILLED, UNDELIVERED, Document, Model, Status, visible
+from tests.integration.inbox_model import SPILLED, UNDELIVERED, Document, Model, Status, is_there, visible
 from tests.integration.inbox_process import Arrival, Copy, Process, World, arrived, as_documented, as_write
 from tests.integration.inbox_turn_model import LET_GO, PAUSED, STEPPED_BACK, WAITS, Script, TurnModel
 from whatsapp_hub.database import Collection, Database
@@ -241,6 +241,7 @@ class SideBySide:
             assert letter.retried == document.get("retried", False)
             assert list(letter.members) == document.get("members", [])
             assert letter.parts == len(document.get("parts", []))
+            assert letter.parts_sent == sum(map(is_there, document.get("parts", [])))
         return list(self.model.dead)
 
     def retry(self, key: str) -> None:

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
-from tests.integration.inbox_model import Status, is_there
+from tests.integration.inbox_model import Status
 from tests.integration.inbox_process import Arrival, Copy, prepared
 from tests.integration.inbox_side_by_side import CONVERSATIONS, NUMBERS, SideBySide
 from tests.integration.inbox_turn_model import PAUSED, WAITS, Script, wamid_of
@@ -157,7 +157,7 @@ class InboxMachine(RuleBasedStateMachine):
         key = self._data.draw(st.sampled_from([*dead, *dead, *dead, *self.both.model.documents, NOBODYS]))
         if self._data.draw(RARELY):
             self.both.discard(key)
-        elif not self._is_retried_wrongly(key):
+        else:
             self.both.retry(key)
 
     def business_changes(self) -> None:
@@ -219,11 +219,6 @@ class InboxMachine(RuleBasedStateMachine):
             return replace(arrival, name=self._data.draw(st.sampled_from(known)).partition(":")[2])
         self._names += 1
         return replace(arrival, name=f"m{self._names}")
-
-    def _is_retried_wrongly(self, key: str) -> bool:
-        """Whether the hub is known to send a part again that a status told of: a test of its own expects that."""
-        parts = self.both.model.documents.get(key, {}).get("parts", ())
-        return any(part["state"] != "sent" and is_there(part) for part in parts)
 
     def _draw_status(self) -> Status:
         """Draw a status of something that Graph may have got, mostly a right one."""

@@ -329,7 +329,6 @@ def test_part_that_is_there_is_not_sent_again_when_one_before_it_failed(both: Si
     assert [part for _, part, _ in both.world.sent] == [0, 1, 2, 0]
 
 
-@pytest.mark.xfail(strict=True, reason="a retry looks at the state of a part, not at what statuses told of it")
 def test_part_that_a_status_told_of_is_not_sent_again(both: SideBySide) -> None:
     """Its turn ended before it had heard that."""
     both.arrive(both.processes[0], [said("m")])
