@@ -16,7 +16,7 @@ demo: $(DEMO_STAMP) ## the whole thing on this machine, with a database and a st
 	@$(BIN)/whatsapp-hub demo $(ARGS)
 
 test: $(VENV)/all.stamp ## the whole test suite
-	@$(BIN)/python -m pytest -n 2 $(ARGS)
+	@$(BIN)/python -m pytest -n 3 --dist loadgroup $(ARGS)
 
 check: lint types test ## lint, types and tests
 

@@ -173,7 +173,6 @@ async def _conversations(app: web.Application) -> AsyncIterator[Journal]:
     directory.on_change.append(lambda number: tasks.start_passing(holds.recheck(number)))
     tasks.start("rounds", recovery.run())
     tasks.start("holds", holds.run())
-    tasks.start("census", Census(database, metrics, directory).run())
     journal = Journal(store, dispatcher, metrics, is_open=lambda: recovery.joined, ack_timeout_s=timing.ack_timeout_s)
     try:
         yield journal
@@ -235,6 +234,8 @@ def _recovery(app: web.Application, dispatcher: Dispatcher) -> Recovery:
             logger.warning("index of businesses", extra={"remark": remark})
         if settings.warmup_cache:
             await directory.warm_up()
+        census = Census(app[_DATABASE], app[keys.METRICS], directory)  # it counts by the indexes
+        app[_SIDE_TASKS].start("census", census.run())
 
     return Recovery(
         app[_DATABASE],

@@ -36,6 +36,8 @@ from whatsapp_hub.assistants.chat_completions import FALLBACK_TEXT
 from whatsapp_hub.cloud_api.signature import sign
 from whatsapp_hub.demo.faults import Effect, Fault
 
+pytestmark = pytest.mark.deadlines
+
 READY_WITHIN_S = 3.0
 
 # I6

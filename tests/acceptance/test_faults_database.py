@@ -32,6 +32,8 @@ from tests.faults.world import DATABASE, World, open_world
 from tests.hub import until
 from whatsapp_hub.demo.database_server import DatabaseServer
 
+pytestmark = pytest.mark.deadlines
+
 ANNA: Final = "491700000001"
 BERT: Final = "491700000002"
 TIMING: Final = {"status_wait_s": 4.0}  #: longer than statuses take that are delivered again

@@ -30,6 +30,8 @@ from tests.hub import until
 from whatsapp_hub.demo.faults import Effect, Fault
 from whatsapp_hub.inbox.document import Stage, State
 
+pytestmark = pytest.mark.deadlines
+
 ANNA: Final = "491700000001"
 HANDED_OVER_WITHIN_S: Final = 2.0
 DRAIN_S: Final = 5.0

@@ -302,6 +302,7 @@ MOODS = (
 
 
 @pytest.mark.timeout(60)
+@pytest.mark.deadlines
 async def test_however_the_assistant_fails_something_is_said_and_nobody_else_waits() -> None:
     async with open_world(environment={"AI_TIMEOUT_S": "1.5"}) as world:
         faults = [

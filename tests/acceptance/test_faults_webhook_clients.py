@@ -41,7 +41,11 @@ FORGED_PER_S: Final = 2000
 #: What a hub asks of its database by itself, some 25 times a second, differs by less between two stretches.
 NOISE_PER_S: Final = 10.0
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(60 + 6 * STRETCH_S)]
+pytestmark = [
+    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.timeout(60 + 6 * STRETCH_S),
+    pytest.mark.deadlines,
+]
 
 
 @pytest_asyncio.fixture(name="world", loop_scope="module", scope="module")

@@ -50,8 +50,7 @@ async def test_graph_is_asked_over_200_connections_at_most(
 ) -> None:
     await database.businesses.insert_one(business("101"))
     recorder.may_answer.clear()
-    patient = {"ack_timeout_s": 10.0}
-    hub = await start_hub(GRAPH_API_BASE_URL=recorder.url, RATE_LIMIT_BUSINESS="1000/second", timing=patient)
+    hub = await start_hub(GRAPH_API_BASE_URL=recorder.url, RATE_LIMIT_BUSINESS="1000/second")
     crowd = [text_message("hello", wamid=f"wamid.{n}", sender=f"49{n}") for n in range(260)]
     assert await hub.post(webhook_of(*crowd, number="101")) == 200
     await recorder.hold(200)

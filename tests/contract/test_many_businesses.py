@@ -16,7 +16,6 @@ from whatsapp_hub.database import Database
 from whatsapp_hub.demo.graph import fingerprint
 
 CONNECTIONS = 64
-PATIENT = {"ack_timeout_s": 10.0}  # a busy machine is not what is tested
 BATCH = 5  #: messages of one webhook, of different businesses
 
 Said = tuple[str, str, str]  #: to whom, by whom, what
@@ -75,7 +74,7 @@ async def test_fifty_businesses_never_mix_under_load(database: Database, start_h
     documents = fifty_businesses()
     numbers = [document["whatsappPhoneNumberIds"][0] for document in documents]
     await database.businesses.insert_many(documents)
-    hub = await start_hub(ASSISTANT="none", BUSINESS_CACHE_SIZE="20", timing=PATIENT)
+    hub = await start_hub(ASSISTANT="none", BUSINESS_CACHE_SIZE="20")
     hub.graph.control.tokens = {number: f"token-{number}" for number in numbers}
     hub.graph.control.latency_s = (0.0, 0.05)
     hub.graph.model.latency_s = (0.0, 0.05)
@@ -132,7 +131,7 @@ async def test_hit_rate_is_at_least_95_percent_after_the_warm_up_at_500_business
         {"_id": f"{number}:491", "updated_at": now - timedelta(seconds=n), "business": "any", "turns": []}
         for n, number in enumerate(busy)
     )
-    hub = await start_hub(ASSISTANT="none", RATE_LIMIT_METRICS="1000/minute", timing=PATIENT)
+    hub = await start_hub(ASSISTANT="none", RATE_LIMIT_METRICS="1000/minute")
     assert (await cache(hub))["size"] == 100
 
     # Right after the start, as days go: most of what comes is for those who were busy before.

@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import multiprocessing
 import os
 import random
 import shutil
 import signal
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Mapping
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Final
 
 import aiohttp
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.faults.forked import run_hub
 from tests.faults.history import Pause
 from tests.hub import until
 from whatsapp_hub.settings import VARIABLES
 
 HOST: Final = "127.0.0.1"
-SERVE: Final = (sys.executable, "-m", "whatsapp_hub", "serve")
+#: Where hubs come from: an interpreter that has imported the program and done nothing else, which is most of a start.
+FORKS: Final = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(["whatsapp_hub.commands.serve"])
 READY_TIMEOUT_S: Final = 20.0
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=5)
 #: Neither where systems take the ports of outgoing connections, so that a port stays free over a restart, nor where the
@@ -71,19 +74,20 @@ class HubProcess:
         self._environment = {**_inherited(), **environment}
         self._folder = folder
         self._client = client
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: ForkServerProcess | None = None
         self._paused_at: float | None = None
 
     @property
     def pid(self) -> int:
         """The id of its process."""
         assert self._process is not None, f"{self.name} was never started"
+        assert self._process.pid is not None
         return self._process.pid
 
     @property
     def alive(self) -> bool:
         """Whether there is a process, asleep or awake."""
-        return self._process is not None and self._process.poll() is None
+        return self._process is not None and self._process.is_alive()
 
     @property
     def paused(self) -> bool:
@@ -94,21 +98,22 @@ class HubProcess:
         """Start it; it is not ready yet."""
         assert not self.alive, f"{self.name} runs"
         self.starts += 1
-        with self.log_path.open("ab") as log:
-            self._process = subprocess.Popen(
-                [*end_with_parent(), *SERVE, "--host", HOST, "--port", str(self.port)],
-                env=self._environment,
-                cwd=self._folder,  # where no .env file lies
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-            )
+        self._process = FORKS.Process(
+            target=run_hub,
+            args=(["serve", "--host", HOST, "--port", str(self.port)], self._environment),
+            kwargs={
+                "folder": self._folder,
+                "log": self.log_path,
+                "priority": os.getpriority(os.PRIO_PROCESS, 0),  # what we start inherits ours
+            },
+        )
+        self._process.start()
 
     def kill(self) -> None:
         """End it as ``kill -9`` does, and wait until it is gone."""
         if self._process is not None:
             self._process.kill()
-            self._process.wait()
+            self._process.join()
             self._note_pause()
 
     def pause(self) -> None:
@@ -131,7 +136,7 @@ class HubProcess:
         """Wait until it has ended and return its exit status. Raises ``TimeoutError``."""
         assert self._process is not None
         async with asyncio.timeout(timeout_s):
-            while (status := self._process.poll()) is None:
+            while (status := self._process.exitcode) is None:
                 await asyncio.sleep(0.01)
         return status
 

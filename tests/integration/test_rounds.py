@@ -191,8 +191,10 @@ async def test_newcomer_steps_back_behind_a_full_turn(database: Database, start_
     assert lines == [f"hello wamid.{n:02}" for n in range(60)] + ["hello wamid.new"]
 
 
-async def test_insert_that_lands_late_is_adopted(database: Database, hub: Any) -> None:
+async def test_insert_that_lands_late_is_adopted(database: Database, start_hub: Any, webhooks: Any) -> None:
     """The database took longer than Meta waits: 503, and yet the message is there."""
+    await database.businesses.insert_one(webhooks.business("101"))
+    hub = await start_hub(timing={"ack_timeout_s": 0.5})
     await database.client.admin.command(
         {
             "configureFailPoint": "failCommand",

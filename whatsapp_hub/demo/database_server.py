@@ -132,7 +132,7 @@ class DatabaseServer:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                start_new_session=True,  # Ctrl-C is for the hub, which still has to write
+                process_group=0,  # Ctrl-C is for the hub, which still has to write
             )
 
     def _wait_for_port(self, process: subprocess.Popen[bytes], log: Path) -> None:
