@@ -163,7 +163,7 @@ def test_stop_in_the_middle_of_the_start_leaves_nothing(home: Path) -> None:
     )
     with process:
         deadline = time.monotonic() + 20
-        while not list((home / "tmp").glob("hub-db-*")) and time.monotonic() < deadline:
+        while not list((home / "tmp").glob("hub-db-*/*/port")) and time.monotonic() < deadline:
             time.sleep(0.005)
         process.send_signal(signal.SIGINT)
         _, stderr = process.communicate(timeout=20)
