@@ -155,8 +155,13 @@ async def _conversations(app: web.Application) -> AsyncIterator[Journal]:
     store = InboxStore(database)
     outcomes = Outcomes(store, batch_window_s=timing.batch_window_s)
     history = History(database, keep_turns=settings.history_turns, batch_window_s=timing.batch_window_s)
-    fault = app[_ASSISTANTS].find_fault
-    holds = Holds(directory, metrics, assistant_fault=fault, recheck_s=timing.held_recheck_s)
+    holds = Holds(
+        directory,
+        metrics,
+        assistant_fault=app[_ASSISTANTS].find_fault,
+        says_nothing=app[_ASSISTANTS].says_nothing,
+        recheck_s=timing.held_recheck_s,
+    )
     typing = TypingIndicator(app[_GRAPH], enabled=settings.typing_indicator)
     dispatcher = Dispatcher(
         own_id=lambda: nodes.id,
