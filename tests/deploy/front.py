@@ -179,3 +179,9 @@ async def ask_by(
 def whole(body: bytes) -> BytesIO:
     """Return a large body as aiohttp likes it; it warns of bytes."""
     return BytesIO(body)
+
+
+async def in_pieces(body: bytes) -> AsyncIterator[bytes]:
+    """Yield a body in pieces, so that it is sent chunked."""
+    for at in range(0, len(body), 50_000):
+        yield body[at : at + 50_000]

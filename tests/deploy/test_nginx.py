@@ -6,7 +6,7 @@ import asyncio
 import re
 import shutil
 import ssl
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Final
@@ -15,7 +15,19 @@ import aiohttp
 import orjson
 import pytest
 
-from tests.deploy.front import CONFIG, PATH, Front, ask, ask_by, client_of, open_front, run_nginx, whole, write_front
+from tests.deploy.front import (
+    CONFIG,
+    PATH,
+    Front,
+    ask,
+    ask_by,
+    client_of,
+    in_pieces,
+    open_front,
+    run_nginx,
+    whole,
+    write_front,
+)
 from tests.deploy.stand_in import StandIn, open_stand_in
 from tests.faults.clients import head, name_address, open_slow
 from tests.faults.hubs import choose_port
@@ -109,11 +121,6 @@ async def test_both_versions_of_tls_are_spoken(front: Front, version: ssl.TLSVer
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=tls)) as client:
         assert await ask_by(client, front) == 200
     assert (await front.logged(1))[0]["tls"].replace(".", "_") == version.name
-
-
-async def in_pieces(body: bytes) -> AsyncIterator[bytes]:
-    for at in range(0, len(body), 50_000):
-        yield body[at : at + 50_000]
 
 
 async def test_body_arrives_as_it_was_sent_and_one_over_4_mib_does_not(stand_in: StandIn, front: Front) -> None:
