@@ -110,11 +110,17 @@ def setup_logging(settings: Settings) -> LogWriter:
         root.removeHandler(old)
         old.close()
     root.addHandler(writer)
-    root.setLevel(settings.log_level)
-    for name, level in {**dict.fromkeys(_QUIET, "WARNING"), **settings.log_levels}.items():
-        logging.getLogger(name).setLevel(level)
+    set_levels(settings)
     logging.captureWarnings(True)
     return writer
+
+
+def set_levels(settings: Settings, *, instead_of: Settings | None = None) -> None:
+    """Set the levels of the loggers, and take back those that were set before."""
+    before = dict.fromkeys(instead_of.log_levels if instead_of else (), logging.NOTSET)
+    logging.getLogger().setLevel(settings.log_level)
+    for name, level in {**before, **dict.fromkeys(_QUIET, "WARNING"), **settings.log_levels}.items():
+        logging.getLogger(name).setLevel(level)
 
 
 def reopen_logs() -> None:
@@ -145,4 +151,4 @@ def _find_passwords(text: str) -> Iterator[str]:
         yield from (password, unquote(password))
 
 
-__all__ = ["JsonFormatter", "LogWriter", "TextFormatter", "masked", "reopen_logs", "setup_logging"]
+__all__ = ["JsonFormatter", "LogWriter", "TextFormatter", "masked", "reopen_logs", "set_levels", "setup_logging"]
