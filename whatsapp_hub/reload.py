@@ -35,24 +35,22 @@ class Reloader:
             logger.error("settings not reloaded, the old ones stay", extra={"faults": exc.faults})
             return
         changed = {name for name in Settings.model_fields if getattr(wanted, name) != getattr(self._settings, name)}
-        self._change({name: getattr(wanted, name) for name in changed & CHANGEABLE})
-        if waiting := _by_variable(changed - CHANGEABLE):
-            logger.warning("settings that wait for a restart", extra={"settings": waiting})
-
-    def _change(self, values: dict[str, object]) -> None:
-        before, self._settings = self._settings, self._settings.model_copy(update=values)
-        # It is told under the level that shows it.
+        before = self._settings
+        self._settings = before.model_copy(update={name: getattr(wanted, name) for name in changed & CHANGEABLE})
+        # It is told under the level that shows it, the old one or the new one.
         is_shown = logger.isEnabledFor(logging.INFO)
         if is_shown:
-            _tell(values)
+            _tell(changed)
         set_levels(self._settings, instead_of=before)
         if not is_shown:
-            _tell(values)
+            _tell(changed)
 
 
-def _tell(values: dict[str, object]) -> None:
-    logger.info("settings reloaded", extra={"changed": _by_variable(values)})
+def _tell(changed: set[str]) -> None:
+    logger.info("settings reloaded", extra={"changed": _by_variable(changed & CHANGEABLE)})
+    if waiting := _by_variable(changed - CHANGEABLE):
+        logger.warning("settings that wait for a restart", extra={"settings": waiting})
 
 
-def _by_variable(names: set[str] | dict[str, object]) -> list[str]:
+def _by_variable(names: set[str]) -> list[str]:
     return sorted(name.upper() for name in names)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.faults.hubs import HOST, choose_port, end_with_parent
-from tests.faults.nginx import _find_program, _wait_for
+from tests.faults.nginx import find_nginx, wait_until_open
 
 MANUAL: Final = Path(__file__).parents[2] / "docs" / "migration.md"
 _START_TIMEOUT_S: Final = 5.0
@@ -54,7 +54,7 @@ async def open_mirror(*, old: str, shadow: str, folder: Path) -> AsyncIterator[s
     process = _start(folder)
     try:
         async with asyncio.timeout(_START_TIMEOUT_S):
-            await _wait_for(address, process, folder / "nginx.log")
+            await wait_until_open(address, process, folder / "nginx.log")
         yield f"http://{address}"
     finally:
         process.kill()
@@ -63,6 +63,6 @@ async def open_mirror(*, old: str, shadow: str, folder: Path) -> AsyncIterator[s
 
 def _start(folder: Path) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        [*end_with_parent(), _find_program(), "-p", str(folder), "-c", "nginx.conf", "-e", "nginx.log"],
+        [*end_with_parent(), find_nginx(), "-p", str(folder), "-c", "nginx.conf", "-e", "nginx.log"],
         stdin=subprocess.DEVNULL,
     )

@@ -18,8 +18,8 @@ import redis.asyncio
 from tests.deploy.front import HANDSHAKE, PATH, Front, ask_by, client_of, in_pieces, open_front, whole
 from tests.faults.driver import Driver
 from tests.faults.history import Delivery
-from tests.faults.world import NUMBERS, VERIFY_TOKEN, World, open_world
-from tests.hub import SECRET
+from tests.faults.world import NUMBERS, World, open_world
+from tests.hub import SECRET, VERIFY_TOKEN
 from tests.redis_server import RedisServer
 from whatsapp_hub.cloud_api.signature import sign
 
@@ -126,7 +126,7 @@ async def test_forged_forwarded_for_gives_no_new_allowance(redis_server: RedisSe
         assert statuses == [401] * LIMIT + [429] * LIMIT
         assert await forge(other, front) == 401
     async with redis.asyncio.Redis.from_url(redis_server.url) as connection:
-        keys = sorted(key.decode() for key in await connection.keys("*:webhook/*"))
+        keys = sorted(key.decode() if isinstance(key, bytes) else key for key in await connection.keys("*:webhook/*"))
     assert [key.rpartition("LIMITER/")[2].partition(":")[0] for key in keys] == ["127.7.0.1", "127.7.0.2"]
 
 
