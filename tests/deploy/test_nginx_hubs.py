@@ -128,7 +128,7 @@ async def test_forged_forwarded_for_gives_no_new_allowance(redis_server: RedisSe
         assert statuses == [401] * LIMIT + [429] * LIMIT
         assert await forge(other, front) == 401
     async with redis.asyncio.Redis.from_url(redis_server.url) as connection:
-        keys = sorted(key.decode() for key in await connection.keys("*:webhook/*"))
+        keys = sorted(str(key) for key in await connection.keys("*:webhook/*"))
     assert [key.rpartition("LIMITER/")[2].partition(":")[0] for key in keys] == ["127.7.0.1", "127.7.0.2"]
 
 
