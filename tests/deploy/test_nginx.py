@@ -232,8 +232,8 @@ async def test_slow_clients_are_stopped_before_the_hub_and_disturb_nobody(stand_
             assert await ask_by(client, front, data=b"{}") == 200
         assert max(client.closed_after_s or 0 for client in slow) < 4
         assert {client.status for client in slow} <= {0, 408}
-        for gone in dripping:
-            gone.hang_up()
+        for one in dripping:
+            one.hang_up()
     assert len(stand_in.seen) == 51
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Sequence
+import sys
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from math import ceil
 from pathlib import Path
+from statistics import median
 from typing import Final
 
 import aiohttp
@@ -18,8 +20,8 @@ import redis.asyncio
 from tests.deploy.front import HANDSHAKE, PATH, Front, ask_by, client_of, in_pieces, open_front, whole
 from tests.faults.driver import Driver
 from tests.faults.history import Delivery
-from tests.faults.world import NUMBERS, World, open_world
-from tests.hub import SECRET, VERIFY_TOKEN
+from tests.faults.world import NUMBERS, VERIFY_TOKEN, World, open_world
+from tests.hub import SECRET
 from tests.redis_server import RedisServer
 from whatsapp_hub.cloud_api.signature import sign
 
@@ -126,7 +128,7 @@ async def test_forged_forwarded_for_gives_no_new_allowance(redis_server: RedisSe
         assert statuses == [401] * LIMIT + [429] * LIMIT
         assert await forge(other, front) == 401
     async with redis.asyncio.Redis.from_url(redis_server.url) as connection:
-        keys = sorted(key.decode() if isinstance(key, bytes) else key for key in await connection.keys("*:webhook/*"))
+        keys = sorted(str(key) for key in await connection.keys("*:webhook/*"))
     assert [key.rpartition("LIMITER/")[2].partition(":")[0] for key in keys] == ["127.7.0.1", "127.7.0.2"]
 
 
@@ -144,17 +146,16 @@ async def count_unverified(world: World) -> list[float]:
     return [await hub.sample("webhook_requests_total", business="unverified") for hub in world.hubs]
 
 
-async def talk(world: World) -> None:
-    await world.driver.converse(numbers=NUMBERS, customers=100, rate_per_s=PER_S, for_s=TALK_S)
-
-
-async def tries_during(world: World, fault: asyncio.Task[None]) -> list[Delivery]:
+async def tries_during(
+    world: World, fault: Awaitable[None], *, rate_per_s: float = PER_S, for_s: float = TALK_S
+) -> list[Delivery]:
     """Have customers write while something happens; return every try to deliver what they wrote."""
     before = len(world.driver.messages)
-    await talk(world)
-    await fault
+    happening = asyncio.ensure_future(fault)
+    await world.driver.converse(numbers=NUMBERS, customers=200, rate_per_s=rate_per_s, for_s=for_s)
+    await happening
     tries = [one for message in world.driver.messages[before:] for one in message.deliveries]
-    assert len(tries) > TALK_S * PER_S / 2
+    assert len(tries) > for_s * rate_per_s / 2
     return tries
 
 
@@ -169,7 +170,7 @@ async def test_killed_hub_and_one_that_comes_back_are_not_noticed(world: World, 
         hub.start()
         await hub.ready()
 
-    tries = await tries_during(world, asyncio.create_task(kill()))
+    tries = await tries_during(world, kill())
     assert {one.status for one in tries} == {200}
     await world.assert_holds()
 
@@ -190,9 +191,30 @@ async def test_hub_that_hangs_is_given_up_and_nothing_is_refused(tmp_path: Path)
             await asyncio.sleep(2 * HUNG_S)
             hub.resume()
 
-        tries = await tries_during(world, asyncio.create_task(pause()))
+        tries = await tries_during(world, pause())
         await world.assert_holds()
     assert {one.status for one in tries} == {200}
     took_s = sorted(one.ended_at - one.began_at for one in tries)
     assert HUNG_S <= took_s[-1] < HUNG_S + SLACK_S
     assert took_s[ceil(0.5 * len(took_s)) - 1] < HUNG_S / 2, "one of three hangs, and most wait for it"
+
+
+@pytest.mark.rehearsal
+@pytest.mark.timeout(120)
+async def test_what_nginx_and_tls_cost(world: World, front: Front, capsys: pytest.CaptureFixture[str]) -> None:
+    ways = {"direct": [hub.url for hub in world.hubs], "through nginx, TLS": [front.url]}
+    took_ms: dict[str, list[float]] = {way: [] for way in ways}
+    for way in [*ways] * 3:
+        world.driver.urls = ways[way]
+        for one in await tries_during(world, asyncio.sleep(0), rate_per_s=100, for_s=5):
+            assert one.status == 200
+            took_ms[way].append(1000 * (one.ended_at - one.began_at))
+    world.driver.urls = [front.url]
+    lines = [f"{way}: {len(took)} webhooks, {describe(took)}" for way, took in took_ms.items()]
+    with capsys.disabled():
+        sys.stdout.write("\n" + "\n".join(lines) + "\n")
+    assert all(median(took) <= 250 for took in took_ms.values())
+
+
+def describe(took_ms: Sequence[float]) -> str:
+    return f"ack p50 {median(took_ms):.1f} ms, p99 {sorted(took_ms)[ceil(0.99 * len(took_ms)) - 1]:.1f} ms"
