@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -102,6 +102,37 @@ async def test_customer_is_erased_everywhere_and_nobody_else(hub: Hub, erase: Er
 
 async def _has_histories(database: Database, count: int) -> bool:
     return await database.conversations.count_documents({}) == count
+
+
+class Killed(BaseException):
+    """Stands for the end of the process right after a write."""
+
+
+async def test_killed_after_any_write_the_next_call_still_knows_every_name(
+    database: Database, erase: Erase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What tells that two names are one person goes last."""
+    monkeypatch.setattr(erasure, "SLICE", 1)
+    for writes in range(1, 7):
+        await database.inbox.insert_many(
+            [
+                stored(text_message("by number", wamid="a")),
+                stored(text_message("by both", wamid="b", from_user_id=BSUID)),
+                stored(text_message("by user id", wamid="c", sender="", from_user_id=BSUID)),
+            ]
+        )
+        await database.conversations.insert_many([{"_id": f"101:{name}"} for name in (CUSTOMER, BSUID)])
+        await database.events.insert_one(event("e", {"recipient_user_id": BSUID}, number="101"))
+        left = iter(range(writes - 1, -1, -1))
+
+        def count_down(_: int, left: Iterator[int] = left) -> None:
+            if not next(left):
+                raise Killed
+
+        with pytest.raises(Killed):
+            await Eraser(database, whose("101", CUSTOMER), lease_s=1, progress=count_down).erase()
+        assert (await erase("101", CUSTOMER)).total == 6 - writes
+        assert await ids(database) == {"inbox": set(), "histories": set(), "events": set()}
 
 
 @pytest.mark.parametrize("name", [CUSTOMER, BSUID])
