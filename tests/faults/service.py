@@ -16,13 +16,18 @@ from typing import Final
 
 from tests.faults.hubs import HOST, end_with_parent
 from tests.hub import until
+from whatsapp_hub.systemd import FIRST_FD
 
 BACKLOG: Final = 4096
 MAX_WORDS_BYTES: Final = 4096
 HEARD_WITHIN_S: Final = 20.0
-#: The first descriptor behind the standard ones is where a socket is looked for, and the process that it is meant for
-#: is the one that ``exec`` leaves.
-_START: Final = 'exec 3<&"$0" && LISTEN_PID=$$ LISTEN_FDS=1 exec "$@"'
+#: A process of its own, so that the id for which the socket is meant is the one that the hub has.
+_START: Final = f"""
+import os, sys
+os.dup2(int(sys.argv[1]), {FIRST_FD})
+os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="1")
+os.execv(sys.executable, [sys.executable, "-m", "whatsapp_hub", "serve"])
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,8 +63,7 @@ class Service:
         watched = {} if watchdog_s is None else {"WATCHDOG_USEC": str(int(watchdog_s * 1_000_000))}
         with self.log.open("ab") as output:
             self._process = await asyncio.create_subprocess_exec(
-                *(*end_with_parent(), "sh", "-c", _START, str(self.listener.fileno())),
-                *(sys.executable, "-m", "whatsapp_hub", "serve"),
+                *(*end_with_parent(), sys.executable, "-S", "-c", _START, str(self.listener.fileno())),
                 cwd=self._folder,
                 env={**self._environment, **watched, "NOTIFY_SOCKET": str(self._mouth.getsockname())},
                 pass_fds=(self.listener.fileno(),),
@@ -93,9 +97,11 @@ class Service:
         """Wait until it has said something that begins like this, and return all that it said with it."""
 
         async def has_said() -> Heard | None:
-            assert self._process is None or self._process.returncode is None, self.log.read_text()[-2000:]
             said = (heard for heard in self.heard if heard.at > after)
-            return next((heard for heard in said if any(one.startswith(word) for one in heard.words)), None)
+            found = next((heard for heard in said if any(one.startswith(word) for one in heard.words)), None)
+            has_ended = self._process is not None and self._process.returncode is not None
+            assert found or not has_ended, self.log.read_text()[-2000:]
+            return found
 
         return await until(has_said, HEARD_WITHIN_S)
 
