@@ -6,7 +6,7 @@ Only levels of logs can. Everything else is built into what runs: it is named in
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Set
 from typing import Final
 
 from whatsapp_hub.errors import SettingsInvalid
@@ -35,22 +35,24 @@ class Reloader:
             logger.error("settings not reloaded, the old ones stay", extra={"faults": exc.faults})
             return
         changed = {name for name in Settings.model_fields if getattr(wanted, name) != getattr(self._settings, name)}
-        before = self._settings
-        self._settings = before.model_copy(update={name: getattr(wanted, name) for name in changed & CHANGEABLE})
-        # It is told under the level that shows it, the old one or the new one.
+        self._take_over({name: getattr(wanted, name) for name in changed & CHANGEABLE}, changed - CHANGEABLE)
+
+    def _take_over(self, values: Mapping[str, object], waiting: Set[str]) -> None:
+        before, self._settings = self._settings, self._settings.model_copy(update=values)
+        # It is told under the level that shows it.
         is_shown = logger.isEnabledFor(logging.INFO)
         if is_shown:
-            _tell(changed)
+            _tell(values, waiting)
         set_levels(self._settings, instead_of=before)
         if not is_shown:
-            _tell(changed)
+            _tell(values, waiting)
 
 
-def _tell(changed: set[str]) -> None:
-    logger.info("settings reloaded", extra={"changed": _by_variable(changed & CHANGEABLE)})
-    if waiting := _by_variable(changed - CHANGEABLE):
-        logger.warning("settings that wait for a restart", extra={"settings": waiting})
+def _tell(changed: Iterable[str], waiting: Iterable[str]) -> None:
+    logger.info("settings reloaded", extra={"changed": _by_variable(changed)})
+    if names := _by_variable(waiting):
+        logger.warning("settings that wait for a restart", extra={"settings": names})
 
 
-def _by_variable(names: set[str]) -> list[str]:
+def _by_variable(names: Iterable[str]) -> list[str]:
     return sorted(name.upper() for name in names)
