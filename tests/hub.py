@@ -24,7 +24,7 @@ from prometheus_client.samples import Sample
 from whatsapp_hub.app import create_app
 from whatsapp_hub.cloud_api.signature import sign
 from whatsapp_hub.database import Database, connect
-from whatsapp_hub.demo.graph import GraphStandIn
+from whatsapp_hub.demo.graph import GraphStandIn, open_server
 from whatsapp_hub.demo.statuses import WebhookTarget
 from whatsapp_hub.server import make_runner
 from whatsapp_hub.settings import Settings, load_settings
@@ -206,7 +206,7 @@ async def hubs_on(database: Database, mongodb_uri: str) -> AsyncIterator[StartHu
     """
     async with AsyncExitStack() as everything:
         graph = GraphStandIn()
-        graph_url = await everything.enter_async_context(_listening(graph.make_app()))
+        graph_url = await everything.enter_async_context(open_server(graph.make_app()))
         client = await everything.enter_async_context(aiohttp.ClientSession())
 
         async def keep_away_from(target: WebhookTarget) -> None:
