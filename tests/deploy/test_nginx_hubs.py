@@ -20,8 +20,8 @@ import redis.asyncio
 from tests.deploy.front import HANDSHAKE, PATH, Front, ask_by, client_of, in_pieces, open_front, whole
 from tests.faults.driver import Driver
 from tests.faults.history import Delivery
-from tests.faults.world import NUMBERS, VERIFY_TOKEN, World, open_world
-from tests.hub import SECRET
+from tests.faults.world import NUMBERS, World, open_world
+from tests.hub import SECRET, VERIFY_TOKEN
 from tests.redis_server import RedisServer
 from whatsapp_hub.cloud_api.signature import sign
 
