@@ -206,13 +206,7 @@ async def _conversations(app: web.Application) -> AsyncIterator[Journal]:
     store = InboxStore(database)
     outcomes = Outcomes(store, batch_window_s=timing.batch_window_s)
     history = History(database, keep_turns=settings.history_turns, batch_window_s=timing.batch_window_s)
-    holds = Holds(
-        directory,
-        metrics,
-        assistant_fault=app[_ASSISTANTS].find_fault,
-        says_nothing=app[_ASSISTANTS].says_nothing,
-        recheck_s=timing.held_recheck_s,
-    )
+    holds = _holds(app)
     typing = TypingIndicator(app[_GRAPH], enabled=settings.typing_indicator)
     dispatcher = Dispatcher(
         own_id=lambda: nodes.id,
@@ -225,7 +219,6 @@ async def _conversations(app: web.Application) -> AsyncIterator[Journal]:
         customer_pacer=_pacer(settings.rate_limit_customer) if settings.rate_limit_customer else None,
     )
     recovery = _recovery(app, dispatcher)
-    app[_LOOKS].append(holds.alerts)
     holds.on_release = dispatcher.release
     directory.on_change.append(lambda number: tasks.start_passing(holds.recheck(number)))
     tasks.start("rounds", recovery.run())
@@ -241,6 +234,19 @@ async def _conversations(app: web.Application) -> AsyncIterator[Journal]:
         await history.flush()
         await tasks.stop("rounds")  # not earlier: a node that drains is alive
         await recovery.hand_back()
+
+
+def _holds(app: web.Application) -> Holds:
+    assistants = app[_ASSISTANTS]
+    holds = Holds(
+        app[keys.DIRECTORY],
+        app[keys.METRICS],
+        assistant_fault=assistants.find_fault,
+        says_nothing=assistants.says_nothing,
+        recheck_s=app[keys.SETTINGS].timing.held_recheck_s,
+    )
+    app[_LOOKS].append(holds.alerts)
+    return holds
 
 
 def _turns(app: web.Application, outcomes: Outcomes, history: History, holds: Holds, typing: TypingIndicator) -> Turns:

@@ -75,7 +75,7 @@ def test_a_stop_may_take_as_long_as_a_drain_takes(unit: str) -> None:
 
 @needs_systemd
 def test_the_units_are_right(tmp_path: Path) -> None:
-    for path in FOLDER.glob("whatsapp-hub*"):
+    for path in FOLDER.glob("whatsapp-hub*.[st]*"):
         text = path.read_text("utf-8").replace("/opt/whatsapp-hub/current/bin/whatsapp-hub", sys.executable)
         (tmp_path / INSTANCE.get(path.name, path.name)).write_text(text)
     result = analyze("verify", "--man=no", *map(str, sorted(tmp_path.iterdir())))
