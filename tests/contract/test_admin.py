@@ -35,6 +35,31 @@ async def test_admin_answers_401_to_whoever_has_not_the_token(start_hub: StartHu
             assert (await post(hub, path, Authorization=authorization)).status == 401
 
 
+async def test_guessing_the_token_is_limited_and_shuts_nobody_out(start_hub: StartHub) -> None:
+    """A guess is counted by its address, apart from what the operator does, whoever shares the address with whom."""
+    hub = await start_hub(ADMIN_TOKEN=ADMIN_TOKEN, RATE_LIMIT_ADMIN="5/hour", TRUSTED_PROXIES="127.0.0.1")
+
+    async def ask(address: str, authorization: str, path: str = CLEAR) -> int:
+        headers = {"Authorization": authorization, "X-Forwarded-For": address}
+        return (await post(hub, path, **headers)).status
+
+    guesses = [f"Bearer {ADMIN_TOKEN[:-1]}{letter}" for letter in "abcdefghijklmnop"]
+    assert [await ask("203.0.113.1", guess) for guess in guesses] == [401] * 5 + [429] * 11
+    assert await ask("203.0.113.1", OPERATOR["Authorization"]) == 200
+    assert await ask("203.0.113.2", guesses[0]) == 401
+    assert await ask("203.0.113.2", OPERATOR["Authorization"]) == 200
+
+
+async def test_other_sites_are_given_nothing(start_hub: StartHub) -> None:
+    """No header lets a page of another origin read an answer, and no preflight is answered with yes."""
+    hub = await start_hub(ADMIN_TOKEN=ADMIN_TOKEN)
+    foreign = {"Origin": "https://elsewhere.example", "Access-Control-Request-Method": "POST"}
+    for method, path in (("OPTIONS", CLEAR), ("POST", CLEAR), ("GET", "/metrics"), ("GET", "/health")):
+        answer = await hub.exchange(method, path, headers={**foreign, **OPERATOR})
+        assert not [name for name in answer.headers if name.lower().startswith("access-control-")]
+        assert (answer.status == 405) is (method == "OPTIONS")
+
+
 @pytest.mark.parametrize(("path", "size"), [(CLEAR, 0), (WARM, 3)])
 async def test_admin_reaches_every_process(database: Database, start_hub: StartHub, path: str, size: int) -> None:
     await database.businesses.insert_many([business(number) for number in ("101", "102", "103")])

@@ -12,6 +12,8 @@ from pymongo import AsyncMongoClient
 
 from tests.hub import Hub, StartHub, business, own_database, text_message, until, webhook_of
 from whatsapp_hub.database import Database
+from whatsapp_hub.inbox import takeover
+from whatsapp_hub.inbox.document import Stage
 
 MONITORS = 2  #: connections of a client beside its pool: one that hears of changes, one that measures
 
@@ -144,6 +146,45 @@ async def test_what_is_not_ended_is_kept_for_ever(database: Database, start_hub:
         i for i in (await database.conversations.index_information()).values() if "expireAfterSeconds" in i
     ]
     assert conversations["expireAfterSeconds"] == 90 * 86_400
+
+
+async def test_nothing_that_is_not_ended_ever_expires(database: Database, start_hub: StartHub) -> None:
+    """Whatever its dates say: even with those of an earlier end still in it."""
+    await database.businesses.insert_one(business("101", whatsappAccessToken=None))
+    await start_hub(
+        assistant="none", INBOX_RETENTION_DAYS="8", CONVERSATION_RETENTION_DAYS="1", DEAD_RETENTION_DAYS="1"
+    )
+    long_ago = datetime.now(UTC) - timedelta(days=1000)
+    open_states = [("active", stage) for stage in Stage] + [("queued", "new"), ("queued", "replying")]
+    dates = {"done_at": long_ago, "dead_at": long_ago, "place": 1, "arrival": 1}
+    rows = [
+        {"_id": f"{number}", "conversation": f"{number}", "state": state, "stage": stage, **dates}
+        for number, (state, stage) in enumerate(open_states)
+    ]
+    await database.inbox.insert_many(rows)
+    ended = [{"_id": state, "conversation": state, "state": state, **dates} for state in ("done", "dead")]
+    await database.inbox.insert_many(ended)
+
+    async def the_ended_are_gone() -> bool:
+        return await database.inbox.count_documents({"_id": {"$in": ["done", "dead"]}}) == 0
+
+    await until(the_ended_are_gone)
+    assert await database.inbox.count_documents({}) == len(rows)
+
+
+async def test_nodes_that_are_gone_are_forgotten(
+    database: Database, start_hub: StartHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one collection without an index that expires: a process is remembered until nothing is left of it."""
+    monkeypatch.setattr(takeover, "FORGET_AFTER_S", 0.1)
+    await database.nodes.insert_many([{"_id": f"{state}", "state": state} for state in ("dead", "stopped")])
+    await start_hub()
+
+    async def are_forgotten() -> bool:
+        return await database.nodes.count_documents({"_id": {"$in": ["dead", "stopped"]}}) == 0
+
+    await until(are_forgotten)
+    assert await database.nodes.count_documents({"state": "living"}) == 1
 
 
 async def test_indexes_of_the_guide_are_made(database: Database, hub: Hub) -> None:

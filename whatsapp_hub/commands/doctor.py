@@ -17,6 +17,7 @@ from whatsapp_hub.commands.doctor_database import (
     check_server,
     check_write_concern,
 )
+from whatsapp_hub.commands.doctor_security import check_security
 from whatsapp_hub.commands.doctor_tenants import check_dead_letters, check_tenants
 from whatsapp_hub.commands.failures import FAILED, WRONG_USAGE, as_failure
 from whatsapp_hub.commands.findings import Finding, Verdict, mend, note, ok
@@ -44,7 +45,7 @@ def command(ctx: click.Context, *, as_json: bool) -> None:
     settings, faults = _check_settings()
     findings = [*faults, _check_files()]
     if settings is not None:
-        findings += _check_database(settings)
+        findings += [*check_security(settings), *_check_database(settings)]
     if as_json:
         click.echo(orjson.dumps([asdict(finding) for finding in findings], option=orjson.OPT_INDENT_2))
     else:

@@ -106,7 +106,7 @@ async def test_number_that_two_businesses_claim_is_nobodys_to_erase(command_line
 @asynccontextmanager
 async def database_that_stops_after(database: Database, deletes: int) -> AsyncIterator[None]:
     """Have the database take its time for every delete after the first ones."""
-    hang = {"failCommands": ["delete"], "blockConnection": True, "blockTimeMS": 60_000, "appName": "whatsapp-hub"}
+    hang = {"failCommands": ["delete"], "blockConnection": True, "blockTimeMS": 2_000, "appName": "whatsapp-hub"}
     admin = database.client.admin
     await admin.command({"configureFailPoint": "failCommand", "mode": {"skip": deletes}, "data": hang})
     try:
@@ -123,7 +123,7 @@ async def test_what_was_killed_half_way_is_finished_by_the_next_call(
     environment = {**os.environ, "MONGODB_URI": mongodb_uri, "MONGODB_DB_NAME": database.inbox.database.name}
 
     async def is_half_way() -> bool:
-        return await database.inbox.count_documents({}) == 3 * SLICE
+        return 0 < await database.inbox.count_documents({}) <= 3 * SLICE
 
     async with database_that_stops_after(database, 2):
         process = await asyncio.create_subprocess_exec(
