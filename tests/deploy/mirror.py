@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
+import shutil
 import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -11,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.faults.hubs import HOST, choose_port, end_with_parent
-from tests.faults.nginx import _find_program, _wait_for
+from tests.hub import until
 
 MANUAL: Final = Path(__file__).parents[2] / "docs" / "migration.md"
 _START_TIMEOUT_S: Final = 5.0
@@ -53,8 +55,7 @@ async def open_mirror(*, old: str, shadow: str, folder: Path) -> AsyncIterator[s
     (folder / "nginx.conf").write_text(_AROUND.format(address=address, locations=read_manual(old=old, shadow=shadow)))
     process = _start(folder)
     try:
-        async with asyncio.timeout(_START_TIMEOUT_S):
-            await _wait_for(address, process, folder / "nginx.log")
+        await until(lambda: _is_open(address), _START_TIMEOUT_S)
         yield f"http://{address}"
     finally:
         process.kill()
@@ -62,7 +63,20 @@ async def open_mirror(*, old: str, shadow: str, folder: Path) -> AsyncIterator[s
 
 
 def _start(folder: Path) -> subprocess.Popen[bytes]:
+    program = shutil.which("nginx", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin")
+    assert program is not None, "nginx is missing: apt-get install nginx-light"
     return subprocess.Popen(
-        [*end_with_parent(), _find_program(), "-p", str(folder), "-c", "nginx.conf", "-e", "nginx.log"],
+        [*end_with_parent(), program, "-p", str(folder), "-c", "nginx.conf", "-e", "nginx.log"],
         stdin=subprocess.DEVNULL,
     )
+
+
+async def _is_open(address: str) -> bool:
+    host, _, port = address.partition(":")
+    try:
+        _, writer = await asyncio.open_connection(host, int(port))
+    except OSError:
+        return False
+    writer.close()
+    await writer.wait_closed()
+    return True
