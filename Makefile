@@ -7,7 +7,7 @@ ARGS ?=
 # An environment with everything serves the demo too.
 DEMO_STAMP := $(if $(wildcard $(VENV)/all.stamp),$(VENV)/all.stamp,$(VENV)/demo.stamp)
 
-.PHONY: help demo test check chaos soak bench lint format types lock clean
+.PHONY: help demo test check chaos soak rehearsal bench lint format types lock clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -26,6 +26,9 @@ chaos: $(VENV)/all.stamp ## random faults, then what must hold (SEED=1,2 MINUTES
 
 soak: $(VENV)/all.stamp ## the tests that take minutes each
 	@$(BIN)/python -m pytest -m soak -s $(ARGS)
+
+rehearsal: $(VENV)/all.stamp ## deployments for real: systemd, image, disasters (root, Debian packages, minutes)
+	@$(BIN)/python -m pytest -m rehearsal -s $(ARGS)
 
 bench: $(VENV)/all.stamp ## the benchmarks
 	@$(BIN)/python -m bench $(ARGS)

@@ -21,10 +21,11 @@ from multidict import CIMultiDictProxy
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
+from tests.leaks import LEAKS
 from whatsapp_hub.app import create_app
 from whatsapp_hub.cloud_api.signature import sign
 from whatsapp_hub.database import Database, connect
-from whatsapp_hub.demo.graph import GraphStandIn
+from whatsapp_hub.demo.graph import GraphStandIn, open_server
 from whatsapp_hub.demo.statuses import WebhookTarget
 from whatsapp_hub.server import make_runner
 from whatsapp_hub.settings import Settings, load_settings
@@ -32,8 +33,9 @@ from whatsapp_hub.tenants.vault import Vault
 
 Found = TypeVar("Found")
 
-SECRET = "the app's secret"
-ENCRYPTION_SECRET = "what the dashboard encrypts with"
+SECRET = LEAKS.seed("the app's secret")
+ENCRYPTION_SECRET = LEAKS.seed("what the dashboard encrypts with")
+VERIFY_TOKEN = LEAKS.seed("verify me")
 VAULT = Vault(ENCRYPTION_SECRET)
 
 #: The protocol's times, shrunk; but a busy machine is not what is tested, so webhooks may take their time.
@@ -206,7 +208,7 @@ async def hubs_on(database: Database, mongodb_uri: str) -> AsyncIterator[StartHu
     """
     async with AsyncExitStack() as everything:
         graph = GraphStandIn()
-        graph_url = await everything.enter_async_context(_listening(graph.make_app()))
+        graph_url = await everything.enter_async_context(open_server(graph.make_app()))
         client = await everything.enter_async_context(aiohttp.ClientSession())
 
         async def keep_away_from(target: WebhookTarget) -> None:
@@ -222,7 +224,7 @@ async def hubs_on(database: Database, mongodb_uri: str) -> AsyncIterator[StartHu
                 "mongodb_min_pool_size": 0,
                 "encryption_secret": ENCRYPTION_SECRET,
                 "whatsapp_app_secret": SECRET,
-                "whatsapp_verify_token": "verify me",
+                "whatsapp_verify_token": VERIFY_TOKEN,
                 "graph_api_base_url": graph_url,
                 "ai_base_url": f"{graph_url}/v1",
                 "assistant": "echo",

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import re
-import shutil
 import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.faults.hubs import HOST, choose_port, end_with_parent
-from tests.hub import until
+from tests.faults.nginx import find_nginx, wait_until_open
 
 MANUAL: Final = Path(__file__).parents[2] / "docs" / "migration.md"
 _START_TIMEOUT_S: Final = 5.0
@@ -55,7 +53,8 @@ async def open_mirror(*, old: str, shadow: str, folder: Path) -> AsyncIterator[s
     (folder / "nginx.conf").write_text(_AROUND.format(address=address, locations=read_manual(old=old, shadow=shadow)))
     process = _start(folder)
     try:
-        await until(lambda: _is_open(address), _START_TIMEOUT_S)
+        async with asyncio.timeout(_START_TIMEOUT_S):
+            await wait_until_open(address, process, folder / "nginx.log")
         yield f"http://{address}"
     finally:
         process.kill()
@@ -63,20 +62,7 @@ async def open_mirror(*, old: str, shadow: str, folder: Path) -> AsyncIterator[s
 
 
 def _start(folder: Path) -> subprocess.Popen[bytes]:
-    program = shutil.which("nginx", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin")
-    assert program is not None, "nginx is missing: apt-get install nginx-light"
     return subprocess.Popen(
-        [*end_with_parent(), program, "-p", str(folder), "-c", "nginx.conf", "-e", "nginx.log"],
+        [*end_with_parent(), find_nginx(), "-p", str(folder), "-c", "nginx.conf", "-e", "nginx.log"],
         stdin=subprocess.DEVNULL,
     )
-
-
-async def _is_open(address: str) -> bool:
-    host, _, port = address.partition(":")
-    try:
-        _, writer = await asyncio.open_connection(host, int(port))
-    except OSError:
-        return False
-    writer.close()
-    await writer.wait_closed()
-    return True

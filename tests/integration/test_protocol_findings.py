@@ -9,8 +9,10 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
+import pytest
+
 from whatsapp_hub import app as app_module
-from whatsapp_hub.cloud_api.messages import InboundMessage, StatusUpdate, Webhook
+from whatsapp_hub.cloud_api.messages import ConversationId, InboundMessage, StatusUpdate, Webhook
 from whatsapp_hub.cloud_api.outgoing import CallbackData
 from whatsapp_hub.conversation.dispatcher import Dispatcher
 from whatsapp_hub.conversation.holds import HoldKind, Holds
@@ -23,8 +25,10 @@ from whatsapp_hub.inbox.document import InboxRow, Stage, State
 from whatsapp_hub.inbox.group_commit import GroupCommit
 from whatsapp_hub.inbox.indexes import ensure_inbox_indexes
 from whatsapp_hub.inbox.journal import Journal
+from whatsapp_hub.inbox.nodes import Nodes, View
 from whatsapp_hub.inbox.outcomes import Outcomes
 from whatsapp_hub.inbox.store import InboxStore, StatusWrite
+from whatsapp_hub.inbox.takeover import Takeover
 from whatsapp_hub.settings import Timing
 from whatsapp_hub.telemetry.metrics import Metrics
 from whatsapp_hub.tenants.business import Business
@@ -442,6 +446,52 @@ async def test_promotion_of_one_message_by_two_nodes_has_one_winner(database: Da
         await Outcomes(store, batch_window_s=0).promote(row, node) for row, node in zip(rows, ("a", "b"), strict=True)
     ]
     assert won == [True, False]
+
+
+class Holding:
+    """Who has room for everything and has nothing yet."""
+
+    def __init__(self) -> None:
+        self.taken: list[str] = []
+
+    def holds(self, row_id: str, conversation: ConversationId, state: State) -> bool:
+        return False
+
+    def take(self, row: InboxRow) -> None:
+        self.taken.append(row.id)
+
+    def knows(self, conversation: ConversationId) -> bool:
+        return False
+
+    def room(self, phone_number_id: str) -> int:
+        return 100
+
+
+@pytest.mark.parametrize("promotes", [True, False])
+async def test_what_this_node_promotes_while_it_takes_over_is_not_taken_over_too(
+    database: Database, promotes: bool
+) -> None:
+    """Both lead to the same owner and the same epoch, and two turns of one message would send everything twice."""
+    await prepare(database)
+    await database.inbox.insert_one(document("wamid.1", state="queued", owner="dead"))
+    store, nodes, holding = InboxStore(database), Nodes(database, Timing()), Holding()
+
+    async def between_the_look_and_the_write() -> None:
+        if promotes:
+            row = (await store.find_rows(["101:wamid.1"]))["101:wamid.1"]
+            assert await Outcomes(store, batch_window_s=0).promote(row, nodes.id)
+
+    takeover = Takeover(database, nodes, holding, renew=between_the_look_and_the_write)
+    view = View(
+        lost=False,
+        living=frozenset({nodes.id}),
+        gone=("dead",),
+        stopped=frozenset(),
+        cache_cleared=0,
+        cache_warmed=0,
+    )
+    await takeover.take_over(view, set())
+    assert holding.taken == ([] if promotes else ["101:wamid.1"])
 
 
 async def test_error_of_a_read_that_nobody_waits_for_any_more_is_not_reported(database: Database, hub: Any) -> None:

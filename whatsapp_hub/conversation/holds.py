@@ -13,6 +13,7 @@ from typing import Protocol
 from whatsapp_hub.conversation.steps import Held, Later
 from whatsapp_hub.errors import StoreUnavailable
 from whatsapp_hub.inbox.document import Stage
+from whatsapp_hub.telemetry.alerts import Alert, held_alerts
 from whatsapp_hub.telemetry.metrics import OTHER, Metrics
 from whatsapp_hub.tenants.business import AssistantChoice, Business, Unserved
 
@@ -107,6 +108,10 @@ class Holds:
     def holds(self, phone_number_id: str) -> bool:
         """Whether nothing can be sent for this number now."""
         return phone_number_id in self._holds
+
+    def alerts(self) -> list[Alert]:
+        """Return what operators have to know of the businesses that are held."""
+        return held_alerts((hold.sub_domain, hold.reason) for hold in self._holds.values())
 
     def sub_domain(self, phone_number_id: str) -> str:
         """Name the business of a number for a metric."""

@@ -6,6 +6,7 @@ Every takeover is a compare-and-set on owner, epoch and state. What finds no roo
 from __future__ import annotations
 
 import logging
+import secrets
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -152,15 +153,19 @@ class Takeover:
         return len(strays)
 
     async def _take_slice(self, strays: Sequence[Mapping[str, Any]]) -> list[InboxRow]:
-        """Make these ours; return those that have become it, for somebody else may have been faster."""
-        epochs = {stray["_id"]: stray["epoch"] + 1 for stray in strays}
+        """Make these ours; return those that have become it, for somebody else may have been faster.
+
+        That may have been this very node, which promotes what others own too: told apart by a stamp.
+        """
+        stamp = secrets.token_hex(12)
         promised: Counter[str] = Counter()
-        writes = [self._taking(stray, self._choose_owner(stray, promised)) for stray in strays]
+        writes = [self._taking(stray, self._choose_owner(stray, promised), stamp) for stray in strays]
+        ids = [stray["_id"] for stray in strays]
         with unknown_on_error("take over"):
             await self._inbox.bulk_write(writes, ordered=False)
-            found = await self._inbox.find({"_id": {"$in": list(epochs)}, "owner": self._nodes.id}).to_list(None)
+            found = await self._inbox.find({"_id": {"$in": ids}, "owner": self._nodes.id, "stamp": stamp}).to_list(None)
         logger.info("took over messages", extra={"count": len(strays)})
-        return [InboxRow.from_document(d) for d in found if d["epoch"] == epochs[d["_id"]]]
+        return [InboxRow.from_document(document) for document in found]
 
     def _choose_owner(self, stray: Mapping[str, Any], promised: Counter[str]) -> str:
         """Choose this node as far as there is room in its memory beyond what was promised in the same go."""
@@ -171,7 +176,7 @@ class Takeover:
             promised[number] += 1
         return self._nodes.id
 
-    def _taking(self, stray: Mapping[str, Any], new_owner: str) -> UpdateOne:
+    def _taking(self, stray: Mapping[str, Any], new_owner: str, stamp: str) -> UpdateOne:
         owner = stray["owner"]
         died = owner not in self._unworked and not owner.startswith(SPILLED)
         worked = died and stray["state"] == State.ACTIVE.value and stray["stage"] in WORKING
@@ -183,14 +188,13 @@ class Takeover:
                 "owner": owner,
                 "epoch": stray["epoch"],
             },
-            _change_of_hands(stray, new_owner, worked=worked),
+            _change_of_hands(stray, {"owner": new_owner, "stamp": stamp}, worked=worked),
         )
 
 
-def _change_of_hands(stray: Mapping[str, Any], new_owner: str, *, worked: bool) -> dict[str, Any]:
+def _change_of_hands(stray: Mapping[str, Any], values: dict[str, Any], *, worked: bool) -> dict[str, Any]:
     if not worked:
-        return {"$set": {"owner": new_owner}, "$inc": {"epoch": 1}}
-    values = {"owner": new_owner}
+        return {"$set": values, "$inc": {"epoch": 1}}
     if stray["stage"] == Stage.NEW.value and stray.get("crashes", 0) + 1 >= SUSPECT_FROM_CRASHES:
-        values["stage"] = Stage.BACKOFF.value  # from now on an attempt counts when it begins
+        values = {**values, "stage": Stage.BACKOFF.value}  # from now on an attempt counts when it begins
     return {"$set": values, "$inc": {"epoch": 1, "attempts": 1, "crashes": 1}}
