@@ -47,7 +47,7 @@ ACK: Final = Scenario(
         phone_numbers=50,
         prime=True,
     ),
-    hub=hub(assistant="none", has_tokens=False, timing={"held_recheck_s": LONG_S}),
+    hub=hub(assistant="echo", has_tokens=False, timing={"held_recheck_s": LONG_S}),
     floor=bare("ack"),
     max_ratio=1.8,
 )

@@ -21,6 +21,7 @@ from multidict import CIMultiDictProxy
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
+from tests.leaks import LEAKS
 from whatsapp_hub.app import create_app
 from whatsapp_hub.cloud_api.signature import sign
 from whatsapp_hub.database import Database, connect
@@ -32,8 +33,9 @@ from whatsapp_hub.tenants.vault import Vault
 
 Found = TypeVar("Found")
 
-SECRET = "the app's secret"
-ENCRYPTION_SECRET = "what the dashboard encrypts with"
+SECRET = LEAKS.seed("the app's secret")
+ENCRYPTION_SECRET = LEAKS.seed("what the dashboard encrypts with")
+VERIFY_TOKEN = LEAKS.seed("verify me")
 VAULT = Vault(ENCRYPTION_SECRET)
 
 #: The protocol's times, shrunk; but a busy machine is not what is tested, so webhooks may take their time.
@@ -222,7 +224,7 @@ async def hubs_on(database: Database, mongodb_uri: str) -> AsyncIterator[StartHu
                 "mongodb_min_pool_size": 0,
                 "encryption_secret": ENCRYPTION_SECRET,
                 "whatsapp_app_secret": SECRET,
-                "whatsapp_verify_token": "verify me",
+                "whatsapp_verify_token": VERIFY_TOKEN,
                 "graph_api_base_url": graph_url,
                 "ai_base_url": f"{graph_url}/v1",
                 "assistant": "echo",

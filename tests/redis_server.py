@@ -35,6 +35,12 @@ class RedisServer:
             self.port: int = probe.getsockname()[1]
         self.url = f"redis://127.0.0.1:{self.port}"
 
+    @property
+    def pid(self) -> int:
+        """The id of its process."""
+        assert self._process is not None, "Redis does not run"
+        return self._process.pid
+
     async def start(self) -> None:
         options = ("--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--dir", str(self._folder))
         self._process = await asyncio.create_subprocess_exec(

@@ -7,9 +7,11 @@ alive, then the HTTP sessions close, and the database last.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime
 from random import Random
 from typing import Final
 
@@ -26,13 +28,14 @@ from whatsapp_hub.conversation.holds import Holds
 from whatsapp_hub.conversation.pacing import Pacer
 from whatsapp_hub.conversation.turn import Turns
 from whatsapp_hub.conversation.typing_indicator import TypingIndicator
-from whatsapp_hub.database import Database, connect
+from whatsapp_hub.database import Database, DatabaseError, connect
 from whatsapp_hub.http import keys
 from whatsapp_hub.http.body import MAX_BODY_BYTES
 from whatsapp_hub.http.client_address import ClientAddresses
 from whatsapp_hub.http.limits import Limits
 from whatsapp_hub.http.routes import add_routes
 from whatsapp_hub.http.webhook import Webhooks
+from whatsapp_hub.inbox.alert_claims import AlertClaims
 from whatsapp_hub.inbox.census import Census
 from whatsapp_hub.inbox.indexes import ensure_inbox_indexes
 from whatsapp_hub.inbox.journal import Journal
@@ -42,8 +45,12 @@ from whatsapp_hub.inbox.recovery import Recovery
 from whatsapp_hub.inbox.store import InboxStore
 from whatsapp_hub.settings import Settings
 from whatsapp_hub.supervision import SideTasks
+from whatsapp_hub.telemetry.alert_sender import AlertSender, DatabaseLook, Look, open_alert_session
+from whatsapp_hub.telemetry.alerts import AlertBook, token_alerts
 from whatsapp_hub.telemetry.health import Health
+from whatsapp_hub.telemetry.logs import find_secrets
 from whatsapp_hub.telemetry.metrics import Metrics
+from whatsapp_hub.telemetry.redaction import Redactor
 from whatsapp_hub.tenants.business import WebhookKeys
 from whatsapp_hub.tenants.directory import Directory
 from whatsapp_hub.tenants.indexes import ensure_indexes
@@ -55,6 +62,11 @@ _DATABASE: Final = web.AppKey("database", Database)
 _SIDE_TASKS: Final = web.AppKey("side_tasks", SideTasks)
 _ASSISTANTS: Final = web.AppKey("assistants", Assistants)
 _GRAPH: Final = web.AppKey("graph", GraphClient)
+_ALERTS: Final = web.AppKey("alerts", AlertBook)
+_LOOKS: Final = web.AppKey("looks", list[Look])
+_CENSUS: Final = web.AppKey("census", Census)
+
+LAST_ALERTS_S: Final = 2.0  # a stop waits no longer for whoever is told
 
 
 def create_app(settings: Settings) -> web.Application:
@@ -72,6 +84,7 @@ def create_app(settings: Settings) -> web.Application:
     app[keys.HEALTH] = Health(metrics)
     app[keys.CLIENT_ADDRESSES] = addresses
     app[_SIDE_TASKS] = SideTasks()
+    app[_ALERTS], app[_LOOKS] = AlertBook(), []
     add_routes(app)
     app.on_shutdown.append(_stop_being_ready)
 
@@ -80,7 +93,14 @@ def create_app(settings: Settings) -> web.Application:
         await per_address.close()
 
     app.cleanup_ctx.extend(
-        [limits_context, _database_context, _directory_context, _http_context, _conversation_context]
+        [
+            limits_context,
+            _database_context,
+            _directory_context,
+            _http_context,
+            _alerts_context,
+            _conversation_context,
+        ]
     )
     return app
 
@@ -134,6 +154,37 @@ async def _http_context(app: web.Application) -> AsyncIterator[None]:
         yield
 
 
+async def _alerts_context(app: web.Application) -> AsyncIterator[None]:
+    """Tell operators, if they want that; what turns did while they were drained is told last."""
+    url = app[keys.SETTINGS].alert_webhook_url
+    if url is None:
+        yield
+        return
+    directory, tasks, looks, timing = app[keys.DIRECTORY], app[_SIDE_TASKS], app[_LOOKS], app[keys.SETTINGS].timing
+    looks.append(DatabaseLook(app[keys.HEALTH], after_s=timing.alert_outage_s))
+    looks.append(lambda: token_alerts(directory.token_expiries(), datetime.now(UTC)))
+    async with open_alert_session() as session:
+        sender = AlertSender(
+            session,
+            url.get_secret_value(),
+            book=app[_ALERTS],
+            looks=looks,
+            claims=AlertClaims(app[_DATABASE]),
+            redactor=Redactor(find_secrets(app[keys.SETTINGS])),
+            metrics=app[keys.METRICS],
+            instance=lambda: app[keys.NODES].id,
+            every_s=timing.alert_look_s,
+        )
+        tasks.start("alerts", sender.run())
+        yield
+        await tasks.stop("alerts")
+        with suppress(TimeoutError, DatabaseError):
+            async with asyncio.timeout(LAST_ALERTS_S):
+                if census := app.get(_CENSUS):
+                    await census.take()
+                await sender.tell_due()
+
+
 async def _conversation_context(app: web.Application) -> AsyncIterator[None]:
     async with _conversations(app) as journal:
         settings = app[keys.SETTINGS]
@@ -155,8 +206,7 @@ async def _conversations(app: web.Application) -> AsyncIterator[Journal]:
     store = InboxStore(database)
     outcomes = Outcomes(store, batch_window_s=timing.batch_window_s)
     history = History(database, keep_turns=settings.history_turns, batch_window_s=timing.batch_window_s)
-    fault = app[_ASSISTANTS].find_fault
-    holds = Holds(directory, metrics, assistant_fault=fault, recheck_s=timing.held_recheck_s)
+    holds = _holds(app)
     typing = TypingIndicator(app[_GRAPH], enabled=settings.typing_indicator)
     dispatcher = Dispatcher(
         own_id=lambda: nodes.id,
@@ -184,6 +234,19 @@ async def _conversations(app: web.Application) -> AsyncIterator[Journal]:
         await history.flush()
         await tasks.stop("rounds")  # not earlier: a node that drains is alive
         await recovery.hand_back()
+
+
+def _holds(app: web.Application) -> Holds:
+    assistants = app[_ASSISTANTS]
+    holds = Holds(
+        app[keys.DIRECTORY],
+        app[keys.METRICS],
+        assistant_fault=assistants.find_fault,
+        says_nothing=assistants.says_nothing,
+        recheck_s=app[keys.SETTINGS].timing.held_recheck_s,
+    )
+    app[_LOOKS].append(holds.alerts)
+    return holds
 
 
 def _turns(app: web.Application, outcomes: Outcomes, history: History, holds: Holds, typing: TypingIndicator) -> Turns:
@@ -222,6 +285,7 @@ def _turns(app: web.Application, outcomes: Outcomes, history: History, holds: Ho
 
 def _recovery(app: web.Application, dispatcher: Dispatcher) -> Recovery:
     settings, directory = app[keys.SETTINGS], app[keys.DIRECTORY]
+    census = app[_CENSUS] = Census(app[_DATABASE], app[keys.METRICS], directory, on_dead=app[_ALERTS].note_dead_letter)
 
     async def prepare() -> None:
         await ensure_inbox_indexes(
@@ -234,8 +298,7 @@ def _recovery(app: web.Application, dispatcher: Dispatcher) -> Recovery:
             logger.warning("index of businesses", extra={"remark": remark})
         if settings.warmup_cache:
             await directory.warm_up()
-        census = Census(app[_DATABASE], app[keys.METRICS], directory)  # it counts by the indexes
-        app[_SIDE_TASKS].start("census", census.run())
+        app[_SIDE_TASKS].start("census", census.run())  # it counts by the indexes
 
     return Recovery(
         app[_DATABASE],

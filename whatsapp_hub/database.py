@@ -16,6 +16,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
+import pymongo
 from motor.core import AgnosticBaseCursor
 from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorCollection, AsyncIOMotorDatabase
 from pymongo import WriteConcern
@@ -36,6 +37,7 @@ HEARTBEAT_MS: Final = 1_000
 CONNECT_TIMEOUT_MS: Final = 2_000
 IDLE_TIMEOUT_MS: Final = 60_000  # the guide's
 WAIT_QUEUE_TIMEOUT_MS: Final = 10_000  # the guide's
+CLOSE_TIMEOUT_S: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,8 +59,12 @@ class Database:
     @asynccontextmanager
     async def watch_businesses(self) -> AsyncIterator[AsyncIterator[Mapping[str, Any]]]:
         """Follow changes of ``businesses``. Raises ``DatabaseError`` where change streams are not to be had."""
-        async with self.businesses.watch(full_document="updateLookup") as stream:
+        stream = self.businesses.watch(full_document="updateLookup")
+        try:
             yield stream
+        finally:
+            with pymongo.timeout(CLOSE_TIMEOUT_S):  # a stop must not wait for a database that is away
+                await stream.close()
 
 
 @asynccontextmanager

@@ -29,6 +29,10 @@ class StoreUnavailable(HubError):
     """The database did not confirm in time; whatever was written may or may not be there."""
 
 
+class DatabaseTaken(HubError):
+    """Another program keeps documents where the hub keeps its own."""
+
+
 class NotOurs(HubError):
     """A fenced write matched nothing: the document belongs to another process or epoch by now."""
 

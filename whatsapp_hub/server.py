@@ -17,8 +17,11 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from whatsapp_hub.app import create_app, has_failed
+from whatsapp_hub.http import keys
+from whatsapp_hub.http.leaving import Leaving
+from whatsapp_hub.reload import Reloader
 from whatsapp_hub.settings import Settings
-from whatsapp_hub.telemetry.logs import reopen_logs
+from whatsapp_hub.systemd import Notifier, take_listener
 
 logger = logging.getLogger("hub")
 
@@ -27,38 +30,88 @@ BACKLOG: Final = 4096
 KEEPALIVE_TIMEOUT_S: Final = 75.0
 LINGERING_TIME_S: Final = 2.0  # how long to read on a body that nobody wants
 HANDLER_TIMEOUT_S: Final = 5.0  # a webhook is answered within a second
+DATABASE_WAIT_S: Final = 2.0
+DATABASE_CHECK_S: Final = 0.01
+#: What a stop takes besides the drain at most: the leave, open requests before and after, the last writes.
+STOP_S: Final = 30.0
 
 
-def serve(settings: Settings, *, unix_socket: Path | None = None, on_ready: Callable[[str], None] | None = None) -> int:
+def serve(
+    settings: Settings,
+    *,
+    unix_socket: Path | None = None,
+    read_again: Callable[[], Settings] | None = None,
+    on_ready: Callable[[str], None] | None = None,
+) -> int:
     """Run the server until SIGTERM or SIGINT; return the exit status.
 
+    A socket that systemd passed is listened at instead of any other. ``read_again`` reads the settings for SIGHUP;
     ``on_ready`` is told the address once the server listens.
     """
+    reloader = Reloader(settings, read_again or (lambda: settings))
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_serve(settings, unix_socket, on_ready))
+        return runner.run(_serve(settings, unix_socket, reloader, on_ready))
 
 
-async def _serve(settings: Settings, unix_socket: Path | None, on_ready: Callable[[str], None] | None) -> int:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for signal_number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(signal_number, stop.set)
-    loop.add_signal_handler(signal.SIGHUP, reopen_logs)
+async def _serve(
+    settings: Settings, unix_socket: Path | None, reloader: Reloader, on_ready: Callable[[str], None] | None
+) -> int:
+    notifier, passed = Notifier.from_environment(), take_listener()
+    stop = _listen_to_signals(reloader, notifier)
     app = create_app(settings)
+    leaving = Leaving(app)
     runner = make_runner(app)
+    telling = asyncio.create_task(notifier.keep_telling(lambda: _describe(app)))
     try:
         await runner.setup()
-        address = await listen(runner, settings, unix_socket)
+        if passed is not None:
+            await _wait_for_database(app)
+        address = await listen(runner, settings, unix_socket, passed)
         _tune_garbage_collector()
         logger.info("listening", extra={"address": address})
+        notifier.ready()
         if on_ready is not None:
             on_ready(address)
         await stop.wait()
         logger.info("stopping")
+        notifier.stopping(within_s=settings.drain_timeout_s + STOP_S)
+        await leaving.take_leave(runner)
     finally:
         await runner.cleanup()
+        telling.cancel()
     logger.info("stopped")
     return 1 if has_failed(app) else 0
+
+
+def _listen_to_signals(reloader: Reloader, notifier: Notifier) -> asyncio.Event:
+    """Reload on SIGHUP; return what SIGTERM and SIGINT set."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def reload() -> None:
+        with notifier.reloading():
+            reloader.reload()
+
+    for signal_number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(signal_number, stop.set)
+    loop.add_signal_handler(signal.SIGHUP, reload)
+    return stop
+
+
+async def _wait_for_database(app: web.Application) -> None:
+    """Let the connections at a passed socket wait for it, rather than refuse their webhooks; but not for long."""
+    ends_at = time.monotonic() + DATABASE_WAIT_S
+    while app[keys.HEALTH].reasons() and time.monotonic() < ends_at:  # noqa: ASYNC110 - a verdict ages by itself
+        await asyncio.sleep(DATABASE_CHECK_S)
+
+
+def _describe(app: web.Application) -> str:
+    """Say in words whether webhooks are taken, for ``systemctl status``."""
+    health = app[keys.HEALTH]
+    if health.stopping:
+        return "stopping, waits for running turns"
+    reasons = health.reasons()
+    return f"refuses webhooks: {', '.join(reasons)}" if reasons else "takes webhooks"
 
 
 def _tune_garbage_collector() -> None:
@@ -109,25 +162,41 @@ def make_runner(app: web.Application) -> web.AppRunner:
     )
 
 
-async def listen(runner: web.AppRunner, settings: Settings, unix_socket: Path | None = None) -> str:
-    """Start to listen; return the address."""
-    if unix_socket is not None:
+async def listen(
+    runner: web.AppRunner,
+    settings: Settings,
+    unix_socket: Path | None = None,
+    passed: socket.socket | None = None,
+) -> str:
+    """Start to listen, at the passed socket if there is one; return the address."""
+    if passed is None and unix_socket is not None:
         await web.UnixSite(runner, unix_socket, backlog=BACKLOG).start()
         return f"unix:{unix_socket}"
-    listener = _open_listener(settings.host, settings.port)
+    listener = _bind(settings.host, settings.port) if passed is None else passed
+    if listener.family != socket.AF_UNIX:
+        _notice_dead_peers(listener)
     await web.SockSite(runner, listener, backlog=BACKLOG).start()
-    host, port = listener.getsockname()[:2]
-    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    return _name(listener)
 
 
-def _open_listener(host: str, port: int) -> socket.socket:
-    """Bind, with keep-alive probes that notice a dead peer in minutes (the kernel's default is two hours)."""
+def _bind(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.create_server((host, port), family=family, backlog=BACKLOG)
+    listener.setblocking(False)
+    return listener
+
+
+def _notice_dead_peers(listener: socket.socket) -> None:
+    """Have peers probed that say nothing, so that a dead one is noticed in minutes (the kernel's default: 2 hours)."""
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     if hasattr(socket, "TCP_KEEPIDLE"):
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 60)
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 15)
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 4)
-    listener.setblocking(False)
-    return listener
+
+
+def _name(listener: socket.socket) -> str:
+    if listener.family == socket.AF_UNIX:
+        return f"unix:{listener.getsockname()}"
+    host, port = listener.getsockname()[:2]
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"

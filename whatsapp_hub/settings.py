@@ -64,6 +64,8 @@ class Timing(BaseModel):
     batch_window_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.02
     status_wait_s: Seconds = 30.0
     held_recheck_s: Seconds = 5.0
+    alert_look_s: Seconds = 5.0
+    alert_outage_s: Seconds = 15.0  # longer than the election of a new primary
     promote_backoff_max_s: Seconds = 1.0
     retry_base_s: Seconds = 1.0
     retry_max_s: Seconds = 60.0
@@ -268,5 +270,3 @@ def _find_missing(settings: Settings) -> Iterator[tuple[str, str]]:
     if not settings.whatsapp_app_secret and not settings.allow_unsigned_webhooks:
         remedy = "write your Meta app's secret, or ALLOW_UNSIGNED_WEBHOOKS=true if you mean it"
         yield "WHATSAPP_APP_SECRET", f"missing, so anybody could post webhooks; {remedy}"
-    if settings.alert_webhook_url is not None:
-        yield "ALERT_WEBHOOK_URL", "not yet: alerts come with a later version; unset it, and watch the metrics"

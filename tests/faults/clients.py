@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import http.client
+import ssl
 import threading
 import time
 from collections import Counter
@@ -75,14 +76,19 @@ class SlowClient(asyncio.Protocol):
 
 
 async def open_slow(
-    port: int, addresses: Sequence[str], opening: bytes, *, drip_every_s: float | None = None
+    port: int,
+    addresses: Sequence[str],
+    opening: bytes,
+    *,
+    drip_every_s: float | None = None,
+    tls: ssl.SSLContext | None = None,
 ) -> list[SlowClient]:
     """Open a slow connection from each address."""
     loop = asyncio.get_running_loop()
     clients = []
     for address in addresses:
         _, client = await loop.create_connection(
-            lambda: SlowClient(opening, drip_every_s), HOST, port, local_addr=(address, 0)
+            lambda: SlowClient(opening, drip_every_s), HOST, port, local_addr=(address, 0), ssl=tls
         )
         clients.append(client)
     return clients

@@ -43,10 +43,10 @@ def choose_port() -> int:
                 return port
 
 
-def end_with_parent() -> tuple[str, ...]:
+def end_with_parent(by: str = "KILL") -> tuple[str, ...]:
     """Return what to put before a command so that its process is not left behind when ours is killed."""
     setpriv = shutil.which("setpriv")
-    return (setpriv, "--pdeathsig", "KILL") if setpriv else ()
+    return (setpriv, "--pdeathsig", by) if setpriv else ()
 
 
 def _inherited() -> dict[str, str]:

@@ -13,7 +13,7 @@ from typing import Final
 
 from tests.faults.hubs import HOST, choose_port, end_with_parent
 
-_START_TIMEOUT_S: Final = 5.0
+START_TIMEOUT_S: Final = 5.0
 _CONFIG: Final = """
 daemon off;
 master_process off;
@@ -57,8 +57,8 @@ async def open_nginx(ports: Sequence[int], folder: Path) -> AsyncIterator[str]:
     (home / "nginx.conf").write_text(_CONFIG % {"servers": servers, "address": address})
     process = _start(home)
     try:
-        async with asyncio.timeout(_START_TIMEOUT_S):
-            await _wait_for(address, process, home / "nginx.log")
+        async with asyncio.timeout(START_TIMEOUT_S):
+            await wait_until_open(address, process, home / "nginx.log")
         yield f"http://{address}"
     finally:
         process.kill()
@@ -67,12 +67,13 @@ async def open_nginx(ports: Sequence[int], folder: Path) -> AsyncIterator[str]:
 
 def _start(home: Path) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        [*end_with_parent(), _find_program(), "-p", str(home), "-c", "nginx.conf", "-e", "nginx.log"],
+        [*end_with_parent(), find_nginx(), "-p", str(home), "-c", "nginx.conf", "-e", "nginx.log"],
         stdin=subprocess.DEVNULL,
     )
 
 
-async def _wait_for(address: str, process: subprocess.Popen[bytes], log: Path) -> None:
+async def wait_until_open(address: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    """Wait until it takes connections."""
     host, _, port = address.partition(":")
     while True:
         assert process.poll() is None, f"nginx ended: {log}"
@@ -86,7 +87,8 @@ async def _wait_for(address: str, process: subprocess.Popen[bytes], log: Path) -
         return
 
 
-def _find_program() -> str:
+def find_nginx() -> str:
+    """Return the program."""
     program = shutil.which("nginx", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin")
     assert program is not None, "nginx is missing: apt-get install nginx-light"
     return program

@@ -23,7 +23,8 @@ from tests.faults.hubs import HubProcess
 from tests.faults.nginx import open_nginx
 from tests.faults.proxy import DatabaseProxy, open_proxy
 from tests.faults.servers import Servers, open_servers
-from tests.hub import ENCRYPTION_SECRET, SECRET, business, until
+from tests.hub import ENCRYPTION_SECRET, SECRET, VERIFY_TOKEN, business, until
+from tests.leaks import LEAKS
 from whatsapp_hub.assistants.chat_completions import FALLBACK_TEXT
 from whatsapp_hub.database import Database, connect
 from whatsapp_hub.demo.database_server import DatabaseServer
@@ -33,8 +34,7 @@ from whatsapp_hub.demo.statuses import WebhookTarget
 
 NUMBERS: Final = ("101", "102", "103")
 DATABASE: Final = "hub"
-VERIFY_TOKEN: Final = "verify me"
-AI_KEY: Final = "sk-laboratory"
+AI_KEY: Final = LEAKS.seed("sk-laboratory")
 
 #: The protocol's times, shrunk as far as two cores allow that several processes share.
 TIMING: Final[Mapping[str, float]] = {
@@ -261,6 +261,8 @@ async def open_world(
     except BaseException as error:
         error.add_note(f"logs: {folder}")
         raise
+    finally:
+        LEAKS.read_folder(folder)
     if not keeps_logs:
         shutil.rmtree(folder)
 

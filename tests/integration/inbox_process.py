@@ -305,7 +305,9 @@ class Process:
         self.nodes = Nodes(world.database, TIMING)
         self.node = Node(id=self.nodes.id)
         self.outcomes = Outcomes(world.store, batch_window_s=0)
-        self.holds = Holds(world, world.metrics, assistant_fault=lambda _: None, recheck_s=1)
+        self.holds = Holds(
+            world, world.metrics, assistant_fault=lambda _: None, says_nothing=lambda _: False, recheck_s=1
+        )
         health = Health(world.metrics)
         self._turns = self._make_turns(world, health)
         self._recovery = Recovery(

@@ -260,7 +260,7 @@ async def test_two_looks_at_one_hold_release_it_once(webhooks: Any) -> None:
     """The periodic look and the one after a change of the business meet."""
     business = read_business({"_id": "x", **webhooks.business("101")}, lambda stored: stored)
     tenants = OneTenant(business)
-    holds = Holds(tenants, Metrics(), assistant_fault=lambda _: None, recheck_s=1)
+    holds = Holds(tenants, Metrics(), assistant_fault=lambda _: None, says_nothing=lambda _: False, recheck_s=1)
     holds.hold("101", HoldKind.UNSERVED, "no business has this phone number", None)
     looks = [asyncio.create_task(holds.recheck("101")) for _ in range(2)]
     await asyncio.sleep(0)

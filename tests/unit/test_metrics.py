@@ -42,7 +42,7 @@ CONTRACT = {
     "whatsapp_hub_assistant_tokens_total": {"business", "direction"},
 }
 #: What the hub has beyond the contract.
-EXTRA = {"whatsapp_hub_assistant_requests_total": {"outcome"}}
+EXTRA = {"whatsapp_hub_assistant_requests_total": {"outcome"}, "whatsapp_hub_alerts_total": {"outcome"}}
 
 
 def use_everything(metrics: Metrics) -> None:

@@ -19,6 +19,7 @@ from whatsapp_hub.telemetry.metrics import Metrics
 from whatsapp_hub.tenants.business import AssistantChoice
 
 _OPENAI: Final = "openai"
+_NONE: Final = "none"
 _NOT_YET: Final = frozenset({"http"})
 
 
@@ -28,7 +29,7 @@ class Assistants:
     def __init__(self, default: str, chat: ChatCompletions, own: Mapping[str, Assistant]) -> None:
         self._default = default
         self._chat = chat
-        self._by_kind: dict[str, Assistant] = {"echo": Echo(), _OPENAI: chat, "none": Silence(), **own}
+        self._by_kind: dict[str, Assistant] = {"echo": Echo(), _OPENAI: chat, _NONE: Silence(), **own}
 
     def choose(self, choice: AssistantChoice | None) -> Assistant:
         """Return who answers. Raises ``AssistantFailed``, with ``find_fault``'s words, where nobody can."""
@@ -46,6 +47,10 @@ class Assistants:
             return None
         why = "not yet there" if kind in _NOT_YET else "not known"
         return f"its assistant's kind {kind[:40]!r} is {why}; it may be {', '.join(sorted(self._by_kind))}"
+
+    def says_nothing(self, choice: AssistantChoice | None) -> bool:
+        """Tell whether it is wanted that nobody answers; a document that cannot be read wants nothing."""
+        return (self._default if choice is None else choice.kind) == _NONE
 
     def _kind(self, choice: AssistantChoice | None) -> str:
         return (choice.kind if choice else None) or self._default

@@ -11,7 +11,12 @@ import click
 import orjson
 
 from whatsapp_hub.commands.database import run_on_database
-from whatsapp_hub.commands.doctor_database import check_indexes, check_server, check_write_concern
+from whatsapp_hub.commands.doctor_database import (
+    check_collections,
+    check_indexes,
+    check_server,
+    check_write_concern,
+)
 from whatsapp_hub.commands.doctor_tenants import check_dead_letters, check_tenants
 from whatsapp_hub.commands.failures import FAILED, WRONG_USAGE, as_failure
 from whatsapp_hub.commands.findings import Finding, Verdict, mend, note, ok
@@ -83,7 +88,7 @@ def _check_database(settings: Settings) -> list[Finding]:
 
 async def _look(database: Database, settings: Settings) -> list[Finding]:
     findings = [*await check_server(database), await check_write_concern(database)]
-    findings += await check_indexes(database, settings)
+    findings += [await check_collections(database), *await check_indexes(database, settings)]
     if settings.encryption_secret is not None:
         findings += await check_tenants(database, settings)
     return [*findings, await check_dead_letters(database)]

@@ -14,7 +14,7 @@ from pymongo.errors import OperationFailure
 from whatsapp_hub.commands.failures import explain_database_error
 from whatsapp_hub.commands.findings import Finding, mend, note, ok
 from whatsapp_hub.database import Collection, Database, DatabaseError
-from whatsapp_hub.inbox.indexes import inbox_indexes
+from whatsapp_hub.inbox.indexes import explain_foreign, find_foreign, inbox_indexes
 from whatsapp_hub.settings import Settings
 from whatsapp_hub.tenants.indexes import INDEXES
 
@@ -48,6 +48,14 @@ async def check_write_concern(database: Database) -> Finding:
         remedy = "have a majority of the replica set's members up, with journals; grant the user readWrite"
         return mend("durable writes", explain_database_error(exc), remedy)
     return ok("durable writes", "confirmed on a majority and on disk")
+
+
+async def check_collections(database: Database) -> Finding:
+    """See that nobody else keeps anything where the hub does. Raises ``StoreUnavailable``."""
+    if foreign := await find_foreign(database):
+        remedy = "rename the other program's collections; the hub's have fixed names, and `serve` refuses to begin"
+        return mend("collections", explain_foreign(foreign), remedy)
+    return ok("collections", "nobody else's documents among the hub's")
 
 
 async def check_indexes(database: Database, settings: Settings) -> list[Finding]:

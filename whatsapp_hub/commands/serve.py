@@ -9,7 +9,7 @@ import click
 from whatsapp_hub.commands.database import known_errors
 from whatsapp_hub.commands.failures import Failure, explain_bind_error
 from whatsapp_hub.server import serve
-from whatsapp_hub.settings import load_settings
+from whatsapp_hub.settings import Settings, load_settings
 from whatsapp_hub.telemetry.logs import setup_logging
 
 
@@ -27,15 +27,22 @@ from whatsapp_hub.telemetry.logs import setup_logging
 def command(ctx: click.Context, *, host: str | None, port: str | None, sock: Path | None) -> None:
     """Run the production server until SIGTERM or SIGINT.
 
+    SIGHUP reopens LOG_FILE and reads LOG_LEVEL and LOG_LEVELS again. A socket that systemd passes is listened at
+    instead of any other.
+
     Its settings come from the environment, from a .env file, from the files that <NAME>_FILE name, and from systemd's
     credentials. It prints nothing but logs, on stderr. Exit status: 0 after a stop, 1 when something died, 2 for
     settings that cannot be used, all of them listed.
     """
-    settings = load_settings(overrides={"host": host, "port": port}, serve=True)
+
+    def read_settings() -> Settings:
+        return load_settings(overrides={"host": host, "port": port}, serve=True)
+
+    settings = read_settings()
     setup_logging(settings)
     try:
         with known_errors():
-            status = serve(settings, unix_socket=sock)
+            status = serve(settings, unix_socket=sock, read_again=read_settings)
     except OSError as exc:
         words = explain_bind_error(exc, str(sock) if sock else f"{settings.host} port {settings.port}")
         if words is None:

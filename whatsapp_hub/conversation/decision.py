@@ -11,6 +11,7 @@ from random import Random
 from typing import Final
 
 from whatsapp_hub.assistants.base import Assistant, CustomerMessage, PastTurn, Reply, Turn
+from whatsapp_hub.assistants.echo import Silence
 from whatsapp_hub.cloud_api.outgoing import split_text, text_part
 from whatsapp_hub.cloud_api.reading import read_text, wants_reply
 from whatsapp_hub.conversation.history import History
@@ -69,7 +70,7 @@ class Decision:
         """
         if row.attempts > MAX_ATTEMPTS:
             raise Dead(f"failed {MAX_ATTEMPTS} times: the process died or gave up while it worked on this message")
-        business = await self._holds.find_business(row.phone_number_id)
+        business = await self._holds.find_business(row.phone_number_id, to_decide=True)
         if not business.enabled:
             return business
         reads = self._outcomes.queued(row.conversation), self._history.read(row.conversation)
@@ -121,7 +122,6 @@ class Decision:
     ) -> Sequence[Reply]:
         if row.stage is not Stage.NEW:
             await write_stage(self._outcomes, row, {}, stage=Stage.NEW)  # the attempt begins: if we die now, it counts
-        self._show_typing(row, business)
         turn = Turn(
             id=row.id,
             business_id=business.id,
@@ -136,7 +136,10 @@ class Decision:
         )
         began = time.perf_counter()
         try:
-            return await self._choose_assistant(business.assistant).reply(turn)
+            assistant = self._choose_assistant(business.assistant)
+            if not isinstance(assistant, Silence):  # in a shadow run nothing shows
+                self._show_typing(row, business)
+            return await assistant.reply(turn)
         except AssistantFailed as error:
             raise self.failed(row, f"the assistant: {error}") from error
         except Exception as error:  # an operator's own assistant may raise anything; the turn is tried again

@@ -13,6 +13,7 @@ from typing import Protocol
 from whatsapp_hub.conversation.steps import Held, Later
 from whatsapp_hub.errors import StoreUnavailable
 from whatsapp_hub.inbox.document import Stage
+from whatsapp_hub.telemetry.alerts import Alert, held_alerts
 from whatsapp_hub.telemetry.metrics import OTHER, Metrics
 from whatsapp_hub.tenants.business import AssistantChoice, Business, Unserved
 
@@ -63,21 +64,24 @@ class Holds:
         metrics: Metrics,
         *,
         assistant_fault: Callable[[AssistantChoice | None], str | None],
+        says_nothing: Callable[[AssistantChoice | None], bool],
         recheck_s: float,
     ) -> None:
         """Look every ``recheck_s`` seconds whether a hold can end.
 
-        ``assistant_fault`` says in words why a business's choice of assistant cannot be used.
+        ``assistant_fault`` says in words why a business's choice of assistant cannot be used, ``says_nothing`` whether
+        it is to answer nobody.
         """
         self._tenants = tenants
         self._metrics = metrics
         self._assistant_fault = assistant_fault
+        self._says_nothing = says_nothing
         self._recheck_s = recheck_s
         self._holds: dict[str, Hold] = {}
         self.on_release: Callable[[str], None] = lambda _: None
 
-    async def find_business(self, phone_number_id: str) -> Business:
-        """Return the business to answer for.
+    async def find_business(self, phone_number_id: str, *, to_decide: bool = False) -> Business:
+        """Return the business to answer for; ``to_decide`` what it says, if that is not decided yet.
 
         Raises:
             Held: nothing can be sent for this number now.
@@ -93,6 +97,9 @@ class Holds:
         if isinstance(found, Unserved):
             self.hold(phone_number_id, HoldKind.UNSERVED, found.reason, None)
             raise Held(found.reason)
+        if to_decide and self._says_nothing(found.assistant):
+            # What waited for a better token would be answered when a shadow run ends, after the other system.
+            return found
         if reason := self._fault(found):
             self.hold(phone_number_id, HoldKind.FAULT, reason, found)
             raise Held(reason)
@@ -101,6 +108,10 @@ class Holds:
     def holds(self, phone_number_id: str) -> bool:
         """Whether nothing can be sent for this number now."""
         return phone_number_id in self._holds
+
+    def alerts(self) -> list[Alert]:
+        """Return what operators have to know of the businesses that are held."""
+        return held_alerts((hold.sub_domain, hold.reason) for hold in self._holds.values())
 
     def sub_domain(self, phone_number_id: str) -> str:
         """Name the business of a number for a metric."""

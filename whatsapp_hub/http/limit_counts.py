@@ -29,6 +29,7 @@ T = TypeVar("T")
 REDIS_TIMEOUT_S: Final = 0.2
 REDIS_PAUSE_S: Final = 1.0  # after a failure, before Redis is asked again
 REDIS_QUESTIONS: Final = 64  # at the same time; a flood must not open a connection for each request
+REDIS_CONNECTIONS: Final = 2 * REDIS_QUESTIONS  # with those of questions that were given up, until they are closed
 
 _COUNTED: Final = web.Response()  # stands for "counted, go on"; never sent
 
@@ -173,6 +174,7 @@ def _open_redis(key_of: Callable[[web.Request], str], url: str) -> RedisLimiter:
         url,
         implementation="redispy",
         key_prefix="whatsapp_hub",
+        max_connections=REDIS_CONNECTIONS,
         socket_timeout=REDIS_TIMEOUT_S,
         socket_connect_timeout=REDIS_TIMEOUT_S,
         retry=Retry(NoBackoff(), 0),  # type: ignore[arg-type]  # handed on as it is

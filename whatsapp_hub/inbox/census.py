@@ -6,9 +6,9 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from whatsapp_hub.cloud_api.messages import phone_number_id_of
 from whatsapp_hub.database import Database, DatabaseError
@@ -20,7 +20,8 @@ logger = logging.getLogger("inbox")
 
 EVERY_S: Final = 5.0
 MAX_TIME_MS: Final = 2_000
-MOST_DEAD: Final = 10_000  # more are counted as so many
+MOST_DEAD: Final = 10_000  # the newest; more are counted as so many
+FRESH_S: Final = 3600.0  # what died earlier was told, or comes into sight since there is room
 
 
 class Tenants(Protocol):
@@ -38,11 +39,18 @@ class Tenants(Protocol):
 class Census:
     """Sets the gauges that nothing else keeps up to date."""
 
-    def __init__(self, database: Database, metrics: Metrics, tenants: Tenants) -> None:
-        """Count the inbox of this database."""
+    def __init__(
+        self, database: Database, metrics: Metrics, tenants: Tenants, *, on_dead: Callable[[str, str, datetime], None]
+    ) -> None:
+        """Count the inbox of this database.
+
+        ``on_dead`` is told business, reason and time of each dead letter that was not there at the first count.
+        """
         self._inbox = database.inbox
         self._metrics = metrics
         self._tenants = tenants
+        self._on_dead = on_dead
+        self._known_dead: set[tuple[str, datetime]] | None = None
 
     async def run(self) -> None:
         """Count every few seconds until cancelled."""
@@ -70,9 +78,25 @@ class Census:
         return max(0.0, time.time() - oldest[0]) if oldest else 0.0
 
     async def _count_dead(self) -> None:
-        found = self._inbox.find({"state": State.DEAD.value, "dead_at": {"$exists": True}}, {"_id": 1}).hint(DEAD)
-        numbers = Counter([phone_number_id_of(d["_id"]) async for d in found.limit(MOST_DEAD).max_time_ms(MAX_TIME_MS)])
+        query, wanted = {"state": State.DEAD.value, "dead_at": {"$exists": True}}, {"dead_at": 1, "reason": 1}
+        found = self._inbox.find(query, wanted).hint(DEAD).sort("dead_at", -1).limit(MOST_DEAD)
+        letters = await found.max_time_ms(MAX_TIME_MS).to_list(None)
+        numbers = Counter(phone_number_id_of(letter["_id"]) for letter in letters)
         by_business: Counter[str] = Counter()
         for number, count in numbers.items():
-            by_business[self._tenants.sub_domain_of(number) or OTHER] += count
+            by_business[self._name(number)] += count
         self._metrics.set_dead_letters(by_business)
+        self._tell_of_new(letters)
+
+    def _tell_of_new(self, letters: Sequence[Mapping[str, Any]]) -> None:
+        known, self._known_dead = self._known_dead, {(letter["_id"], letter["dead_at"]) for letter in letters}
+        if known is None:
+            return
+        fresh_since = time.time() - FRESH_S
+        for letter in letters:
+            letter_id, died_at = letter["_id"], letter["dead_at"]
+            if (letter_id, died_at) not in known and died_at.timestamp() > fresh_since:
+                self._on_dead(self._name(phone_number_id_of(letter_id)), letter.get("reason", ""), died_at)
+
+    def _name(self, phone_number_id: str) -> str:
+        return self._tenants.sub_domain_of(phone_number_id) or OTHER

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import Any, Final
 
+from bson import ObjectId
 from pymongo import IndexModel
 from pymongo.errors import OperationFailure
 
 from whatsapp_hub.database import Collection, Database
+from whatsapp_hub.errors import DatabaseTaken
 from whatsapp_hub.inbox.document import State
 from whatsapp_hub.inbox.store import unknown_on_error
 
@@ -22,6 +25,8 @@ QUEUED: Final = "queued_in_order"
 OWNED: Final = "owned"
 DEAD: Final = "dead"
 DONE: Final = "done_expires"
+
+_LEAST_ID: Final = ObjectId("0" * 24)
 
 
 def inbox_indexes(*, done_days: int, dead_days: int) -> list[IndexModel]:
@@ -50,8 +55,35 @@ def inbox_indexes(*, done_days: int, dead_days: int) -> list[IndexModel]:
     ]
 
 
+async def find_foreign(database: Database) -> list[str]:
+    """Return the names of our collections in which another program keeps documents. Raises ``StoreUnavailable``.
+
+    Our ids are texts; the ids that a driver makes are not.
+    """
+    ours = (database.inbox, database.events, database.conversations, database.nodes)
+    with unknown_on_error("look for documents of others"):
+        return [
+            collection.name
+            for collection in ours
+            if await collection.find_one({"_id": {"$gte": _LEAST_ID}}, {"_id": 1}) is not None
+        ]
+
+
+def explain_foreign(names: Sequence[str]) -> str:
+    """Say in words that another program has these collections."""
+    return f"another program keeps documents in {', '.join(names)}, where the hub would delete them when they are old"
+
+
 async def ensure_inbox_indexes(database: Database, *, done_days: int, dead_days: int, conversation_days: int) -> None:
-    """Create what is missing, and bring the retention up to date. Raises ``StoreUnavailable``."""
+    """Create what is missing, and bring the retention up to date.
+
+    Raises:
+        DatabaseTaken: an index that makes documents expire would take another program's.
+        StoreUnavailable: the database does not answer.
+
+    """
+    if foreign := await find_foreign(database):
+        raise DatabaseTaken(explain_foreign(foreign))
     wanted = [
         (database.inbox, inbox_indexes(done_days=done_days, dead_days=dead_days)),
         (database.events, [IndexModel("at", name="expires", expireAfterSeconds=done_days * DAY_S)]),

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, Protocol
 
 from whatsapp_hub.database import Database
-from whatsapp_hub.errors import HubError, StoreUnavailable
+from whatsapp_hub.errors import DatabaseTaken, HubError, StoreUnavailable
 from whatsapp_hub.inbox.document import PartState
 from whatsapp_hub.inbox.nodes import Nodes, View
 from whatsapp_hub.inbox.store import unknown_on_error
@@ -97,6 +97,10 @@ class Recovery:
                 await self._round()
             except DeclaredDead:
                 self._lose("declared dead by another node")
+            except DatabaseTaken as error:
+                if str(error) not in self._health.reasons():
+                    logger.error("the database cannot be used", extra={"reason": str(error)})
+                self._health.database_failed(str(error))
             except StoreUnavailable as error:
                 self._unknown_at = time.monotonic()
                 self._health.database_failed("the database does not answer")

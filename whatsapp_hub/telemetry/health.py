@@ -52,6 +52,11 @@ class Health:
         self.stopping = True
 
     @property
+    def database_fault(self) -> str | None:
+        """Why the database counts as down, in words; None if it answered lately."""
+        return self._find_database_fault()
+
+    @property
     def database_ok(self) -> bool:
         """Whether the database answered lately."""
         return self._find_database_fault() is None

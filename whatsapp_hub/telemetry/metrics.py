@@ -30,6 +30,7 @@ OTHER: Final = "other"  #: every business beyond the cap
 
 ITEM_KINDS: Final = ("message", "status", "other")
 ITEM_OUTCOMES: Final = ("new", "duplicate", "ignored")
+ALERT_OUTCOMES: Final = ("sent", "failed")
 TURN_STAGES: Final = ("queue", "assistant", "send", "total")
 
 _FAST_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
@@ -77,10 +78,13 @@ class Metrics:
         )
         self.rate_limited = self._counter("whatsapp_hub_rate_limited", "Requests refused by a rate limit.", "route")
         self.ready = self._gauge("whatsapp_hub_ready", "1 while webhooks can be stored durably.")
+        self.alerts = self._counter("whatsapp_hub_alerts", "Lines for ALERT_WEBHOOK_URL.", "outcome")
         self.build_info = self._gauge("whatsapp_hub_build_info", "Always 1; the version is its label.", "version")
         self.build_info.labels(__version__).set(1)
         self._webhook_requests = _Children(self.webhook_requests.labels)
         self._rate_limited = _Children(self.rate_limited.labels)
+        for outcome in ALERT_OUTCOMES:
+            self.alerts.labels(outcome)
 
     def _define_inbox(self) -> None:
         self.items = self._counter("whatsapp_hub_items", "Verified items of webhooks.", "kind", "outcome")
@@ -157,6 +161,10 @@ class Metrics:
     def count_rate_limited(self, route: str) -> None:
         """Count a request that a rate limit refused."""
         self._rate_limited[(route,)].inc()
+
+    def count_alert(self, outcome: str) -> None:
+        """Count an attempt to tell an operator as ``sent`` or ``failed``."""
+        self.alerts.labels(outcome).inc()
 
     def count_tokens(self, business: str, direction: str, count: int) -> None:
         """Count the tokens that a model read (``input``) or wrote (``output``) for a business."""

@@ -245,3 +245,11 @@ async def test_write_that_is_not_confirmed_is_told(doctor: Doctor, installed: Da
         await admin.command("configureFailPoint", "failCommand", mode="off")
     assert status == 1
     assert [check for check, _ in to_mend(findings)] == ["durable writes"]
+
+
+async def test_documents_of_another_program_among_ours_are_told(doctor: Doctor, database: Database) -> None:
+    await database.conversations.insert_one({"title": "of the dashboard"})
+    status, findings = await doctor()
+    assert status == 1
+    ((check, words),) = to_mend(findings)
+    assert (check, "conversations" in words) == ("collections", True)
