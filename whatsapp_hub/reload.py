@@ -6,7 +6,7 @@ Only levels of logs can. Everything else is built into what runs: it is named in
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Set
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 from whatsapp_hub.errors import SettingsInvalid
@@ -37,7 +37,7 @@ class Reloader:
         changed = {name for name in Settings.model_fields if getattr(wanted, name) != getattr(self._settings, name)}
         self._take_over({name: getattr(wanted, name) for name in changed & CHANGEABLE}, changed - CHANGEABLE)
 
-    def _take_over(self, values: Mapping[str, object], waiting: Set[str]) -> None:
+    def _take_over(self, values: Mapping[str, object], waiting: Iterable[str]) -> None:
         before, self._settings = self._settings, self._settings.model_copy(update=values)
         # It is told under the level that shows it.
         is_shown = logger.isEnabledFor(logging.INFO)

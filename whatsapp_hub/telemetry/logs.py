@@ -117,7 +117,7 @@ def setup_logging(settings: Settings) -> LogWriter:
 
 def set_levels(settings: Settings, *, instead_of: Settings | None = None) -> None:
     """Set the levels of the loggers, and take back those that were set before."""
-    before = dict.fromkeys(instead_of.log_levels if instead_of else (), logging.NOTSET)
+    before = dict.fromkeys(instead_of.log_levels if instead_of else (), "NOTSET")
     logging.getLogger().setLevel(settings.log_level)
     for name, level in {**before, **dict.fromkeys(_QUIET, "WARNING"), **settings.log_levels}.items():
         logging.getLogger(name).setLevel(level)
