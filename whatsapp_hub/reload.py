@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from collections.abc import Set as AbstractSet
 from typing import Final
 
 from whatsapp_hub.errors import SettingsInvalid
@@ -38,7 +37,7 @@ class Reloader:
         changed = {name for name in Settings.model_fields if getattr(wanted, name) != getattr(self._settings, name)}
         self._take_over({name: getattr(wanted, name) for name in changed & CHANGEABLE}, changed - CHANGEABLE)
 
-    def _take_over(self, values: Mapping[str, object], waiting: AbstractSet[str]) -> None:
+    def _take_over(self, values: Mapping[str, object], waiting: Iterable[str]) -> None:
         before, self._settings = self._settings, self._settings.model_copy(update=values)
         # It is told under the level that shows it.
         is_shown = logger.isEnabledFor(logging.INFO)

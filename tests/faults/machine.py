@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
@@ -65,7 +65,7 @@ class Machine:
     async def try_run(self, *command: str) -> tuple[int, str]:
         """Run a command in it; return its exit status and what it prints."""
         process = await asyncio.create_subprocess_exec(
-            *("nsenter", "--target", str(self.leader), "--all", "--wd=/", "env", "-i", *_ENVIRONMENT, *command),
+            *("nsenter", "--target", str(self.leader), "--all", "env", "-i", "-C", "/", *_ENVIRONMENT, *command),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
@@ -85,21 +85,10 @@ class Machine:
 
 
 @asynccontextmanager
-async def open_machine(folder: Path, binds: tuple[str, ...] = ()) -> AsyncIterator[Machine]:
+async def open_machine(folder: Path, binds: Sequence[str] = ()) -> AsyncIterator[Machine]:
     """Boot a machine with the working tree at ``SOURCE``; ``binds`` are more folders for it, ``outside:inside``."""
     tree, wheels = await asyncio.to_thread(_make_tree), await asyncio.to_thread(_fetch_wheels)
-    mounts = (f"{ROOT}:{SOURCE}", f"{wheels}:{WHEELS}", *binds)
-    with (folder / "boot.log").open("wb") as console:
-        process = subprocess.Popen(  # noqa: ASYNC220 - it returns at once
-            [
-                *(*end_with_parent(), "systemd-nspawn", "--boot", f"--directory={tree}", "--volatile=overlay"),
-                *("--register=no", "--keep-unit", f"--machine=hub-{time.time_ns()}", "--console=pipe"),
-                *(f"--bind-ro={mount}" for mount in mounts),
-            ],
-            stdin=subprocess.DEVNULL,
-            stdout=console,
-            stderr=console,
-        )
+    process = _boot(tree, (f"{ROOT}:{SOURCE}", f"{wheels}:{WHEELS}", *binds), folder / "boot.log")
     machine = Machine(process)
 
     async def has_booted() -> bool:
@@ -119,6 +108,20 @@ async def open_machine(folder: Path, binds: tuple[str, ...] = ()) -> AsyncIterat
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+def _boot(tree: Path, mounts: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
+    with log.open("wb") as console:
+        return subprocess.Popen(
+            [
+                *(*end_with_parent(), "systemd-nspawn", "--boot", f"--directory={tree}", "--volatile=overlay"),
+                *("--register=no", "--keep-unit", f"--machine=hub-{time.time_ns()}", "--console=pipe"),
+                *(f"--bind-ro={mount}" for mount in mounts),
+            ],
+            stdin=subprocess.DEVNULL,
+            stdout=console,
+            stderr=console,
+        )
 
 
 def _make_tree() -> Path:
