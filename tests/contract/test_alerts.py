@@ -96,7 +96,7 @@ async def let_die(hub: Hub, number: str, *wamids: str) -> None:
 async def test_each_kind_is_told_in_the_shape_of_the_contract(
     start_hub: StartHub, database: Database, receiver: Receiver, failing: Failing
 ) -> None:
-    documents = {"b101": SOON, "b102": {"whatsappAccessToken": "damaged"}, "b103": {}}
+    documents: dict[str, Any] = {"b101": SOON, "b102": {"whatsappAccessToken": "damaged"}, "b103": {}}
     hub = await start(start_hub, database, receiver.url, outage_s=1.0, **documents)
     await hub.say("102", "hello", "wamid.1")
     await let_die(hub, "103", "wamid.1")
@@ -187,8 +187,8 @@ async def test_receiver_that_is_dead_or_hangs_disturbs_nothing(
     receiver.may_answer.clear()
     dead = f"http://127.0.0.1:1{PATH}"
     for url, number in ((dead, "102"), (receiver.url, "103")):
-        documents = {f"b{number}": SOON}
-        hub = await start(start_hub, database, url, **documents)
+        named: dict[str, Any] = {f"b{number}": SOON}
+        hub = await start(start_hub, database, url, **named)
         if url != dead:
             await receiver.first("token_expires", "b102")  # and now it hangs
         await hub.say(number, "hello", "wamid.1")

@@ -79,7 +79,8 @@ async def test_server_that_is_lost_for_good_is_replaced_by_an_empty_one(role: st
             await until(is_secondary, 90)
             synced_s = time.monotonic() - began_at
             await acknowledged(world, 50)
-            other = next(index for index in range(3) if index not in {lost, await world.primary()})
+            primary = await world.primary()
+            other = next(index for index in range(3) if index not in {lost, primary})
             await world.kill_server(other)  # now the new one is needed for every majority
             await acknowledged(world, 50)
             talk.cancel()
@@ -98,7 +99,7 @@ async def copy_secondary(world: World, target: Path) -> float:
     wanted = await applied(world.databases, primary)
 
     async def is_in_step() -> bool:
-        return await applied(world.databases, index) >= wanted
+        return bool(await applied(world.databases, index) >= wanted)
 
     await until(is_in_step)
     server = world.servers[index]

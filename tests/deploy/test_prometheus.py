@@ -17,7 +17,7 @@ from typing import Any, Final
 import aiohttp
 import pytest
 import pytest_asyncio
-import yaml
+import yaml  # type: ignore[import-untyped]
 
 from tests.contract.test_metrics import make_traffic
 from tests.faults.hubs import HOST, choose_port, end_with_parent

@@ -103,7 +103,7 @@ def setup_logging(settings: Settings) -> LogWriter:
         writer = LogWriter(sys.stderr, settings.log_file)
     except OSError as exc:
         raise SettingsInvalid([f"LOG_FILE: {settings.log_file} cannot be opened: {exc.strerror}"]) from exc
-    redactor = Redactor(_find_secrets(settings))
+    redactor = Redactor(find_secrets(settings))
     writer.setFormatter(JsonFormatter(redactor) if settings.log_format == "json" else TextFormatter(redactor))
     root = logging.getLogger()
     for old in _find_writers():
@@ -117,7 +117,7 @@ def setup_logging(settings: Settings) -> LogWriter:
 
 def set_levels(settings: Settings, *, instead_of: Settings | None = None) -> None:
     """Set the levels of the loggers, and take back those that were set before."""
-    before = dict.fromkeys(instead_of.log_levels if instead_of else (), "NOTSET")
+    before: dict[str, int | str] = dict.fromkeys(instead_of.log_levels if instead_of else (), logging.NOTSET)
     logging.getLogger().setLevel(settings.log_level)
     for name, level in {**before, **dict.fromkeys(_QUIET, "WARNING"), **settings.log_levels}.items():
         logging.getLogger(name).setLevel(level)
@@ -133,7 +133,7 @@ def _find_writers() -> list[LogWriter]:
     return [handler for handler in logging.getLogger().handlers if isinstance(handler, LogWriter)]
 
 
-def _find_secrets(settings: Settings) -> Iterator[str]:
+def find_secrets(settings: Settings) -> Iterator[str]:
     """Find the settings' own secrets, and the passwords in their URLs."""
     for _, value in settings:
         for secret in value if isinstance(value, tuple) else (value,):
@@ -151,4 +151,13 @@ def _find_passwords(text: str) -> Iterator[str]:
         yield from (password, unquote(password))
 
 
-__all__ = ["JsonFormatter", "LogWriter", "TextFormatter", "masked", "reopen_logs", "set_levels", "setup_logging"]
+__all__ = [
+    "JsonFormatter",
+    "LogWriter",
+    "TextFormatter",
+    "find_secrets",
+    "masked",
+    "reopen_logs",
+    "set_levels",
+    "setup_logging",
+]
