@@ -7,7 +7,7 @@ ARGS ?=
 # An environment with everything serves the demo too.
 DEMO_STAMP := $(if $(wildcard $(VENV)/all.stamp),$(VENV)/all.stamp,$(VENV)/demo.stamp)
 
-.PHONY: help demo test check chaos soak rehearsal bench lint format types lock clean
+.PHONY: help demo test check chaos soak rehearsal bench bandit audit sbom lint format types lock clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -18,7 +18,7 @@ demo: $(DEMO_STAMP) ## the whole thing on this machine, with a database and a st
 test: $(VENV)/all.stamp ## the whole test suite
 	@$(BIN)/python -m pytest -n 3 --dist loadgroup $(ARGS)
 
-check: lint types test ## lint, types and tests
+check: lint types bandit test ## lint, types, dangerous calls and tests
 
 chaos: $(VENV)/all.stamp ## random faults, then what must hold (SEED=1,2 MINUTES=1 HUBS=3 SERVERS=1 RATE=40)
 	@$(BIN)/python -m tests.faults $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES)) \
@@ -32,6 +32,16 @@ rehearsal: $(VENV)/all.stamp ## deployments for real: systemd, image, disasters 
 
 bench: $(VENV)/all.stamp ## the benchmarks
 	@$(BIN)/python -m bench $(ARGS)
+
+bandit: $(VENV)/all.stamp ## look for dangerous calls
+	@$(BIN)/bandit -c pyproject.toml -r whatsapp_hub -q
+
+audit: $(VENV)/all.stamp ## look the locked packages up in the public advisories
+	@for file in requirements/*.txt; do $(BIN)/pip-audit --strict --disable-pip --require-hashes -r $$file || exit 1; done
+
+sbom: $(VENV)/all.stamp ## write sbom.json, CycloneDX
+	@$(BIN)/cyclonedx-py requirements --pyproject pyproject.toml --output-reproducible --short-PURLs \
+		-o sbom.json requirements/server.txt
 
 lint: $(VENV)/all.stamp ## style and order
 	@$(BIN)/ruff check .

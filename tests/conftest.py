@@ -13,7 +13,7 @@ from whatsapp_hub.database import Database, connect
 from whatsapp_hub.demo.embedded import embedded
 from whatsapp_hub.settings import VARIABLES
 
-pytest_plugins = ["tests.leaks", "tests.hub", "tests.redis_server"]
+pytest_plugins = ["tests.deadlines", "tests.leaks", "tests.hub", "tests.redis_server"]
 
 for _name in list(os.environ):
     # What is set at this machine is not the tests' business.

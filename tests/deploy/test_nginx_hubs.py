@@ -38,7 +38,7 @@ SLACK_S: Final = 1.5
 pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),
     pytest.mark.timeout(60),
-    pytest.mark.xdist_group("nginx and hubs"),
+    pytest.mark.deadlines,
 ]
 
 
