@@ -55,7 +55,7 @@ async def serving(
             yield service
 
 
-@pytest.mark.deadlines
+@pytest.mark.rehearsal
 @pytest.mark.timeout(60)
 async def test_a_restart_under_load_refuses_no_connection_and_answers_nothing_but_200() -> None:
     """F24."""

@@ -70,6 +70,7 @@ def fifty_businesses() -> list[dict[str, Any]]:
 
 
 @pytest.mark.timeout(60)
+@pytest.mark.deadlines  # at its load, and alone
 async def test_fifty_businesses_never_mix_under_load(database: Database, start_hub: StartHub) -> None:
     documents = fifty_businesses()
     numbers = [document["whatsappPhoneNumberIds"][0] for document in documents]
