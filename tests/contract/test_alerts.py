@@ -93,6 +93,7 @@ async def let_die(hub: Hub, number: str, *wamids: str) -> None:
         await hub.row_where(number, wamid, state="dead")
 
 
+@pytest.mark.deadlines  # an outage of so many seconds, on a machine that has nothing else to do
 async def test_each_kind_is_told_in_the_shape_of_the_contract(
     start_hub: StartHub, database: Database, receiver: Receiver, failing: Failing
 ) -> None:
