@@ -37,6 +37,7 @@ from whatsapp_hub.http.routes import add_routes
 from whatsapp_hub.http.webhook import Webhooks
 from whatsapp_hub.inbox.alert_claims import AlertClaims
 from whatsapp_hub.inbox.census import Census
+from whatsapp_hub.inbox.clock import DatabaseClock
 from whatsapp_hub.inbox.indexes import ensure_inbox_indexes
 from whatsapp_hub.inbox.journal import Journal
 from whatsapp_hub.inbox.nodes import Nodes
@@ -280,6 +281,7 @@ def _turns(app: web.Application, outcomes: Outcomes, history: History, holds: Ho
         holds=holds,
         metrics=metrics,
         reply_max_age_s=settings.reply_max_age_s,
+        database_now=DatabaseClock(app[_DATABASE]).now,
     )
 
 

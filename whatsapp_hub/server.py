@@ -17,8 +17,10 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from whatsapp_hub.app import create_app, has_failed
+from whatsapp_hub.cloud_api.client import MAX_CONNECTIONS
 from whatsapp_hub.http import keys
 from whatsapp_hub.http.leaving import Leaving
+from whatsapp_hub.listening import Site, most_connections, raise_file_limit
 from whatsapp_hub.reload import Reloader
 from whatsapp_hub.settings import Settings
 from whatsapp_hub.systemd import Notifier, take_listener
@@ -175,8 +177,14 @@ async def listen(
     listener = _bind(settings.host, settings.port) if passed is None else passed
     if listener.family != socket.AF_UNIX:
         _notice_dead_peers(listener)
-    await web.SockSite(runner, listener, backlog=BACKLOG).start()
+    most = most_connections(raise_file_limit(), _outgoing(settings))
+    await Site(runner, listener, backlog=BACKLOG, most=most).start()
     return _name(listener)
+
+
+def _outgoing(settings: Settings) -> int:
+    """Say how many connections we may need ourselves."""
+    return settings.mongodb_max_pool_size + MAX_CONNECTIONS + settings.ai_max_connections
 
 
 def _bind(host: str, port: int) -> socket.socket:

@@ -9,8 +9,10 @@ import random
 import shutil
 import signal
 import socket
+import subprocess
+import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Final
@@ -59,11 +61,40 @@ def _inherited() -> dict[str, str]:
     }
 
 
+class _Executed:
+    """A process that was executed and not forked, in the words of ``multiprocessing``."""
+
+    def __init__(self, command: Sequence[str], environment: Mapping[str, str], *, folder: Path, log: Path) -> None:
+        with log.open("ab") as output:
+            self._process = subprocess.Popen(
+                [*end_with_parent(), *command], cwd=folder, env=environment, stdout=output, stderr=subprocess.STDOUT
+            )
+        self.pid: Final = self._process.pid
+        self.kill: Final = self._process.kill
+        self.join: Final = self._process.wait
+
+    @property
+    def exitcode(self) -> int | None:
+        return self._process.poll()
+
+    def is_alive(self) -> bool:
+        return self.exitcode is None
+
+
 class HubProcess:
-    """One ``whatsapp_hub serve``, whatever process it is at the moment. It keeps its port and its log."""
+    """One ``whatsapp_hub serve``, whatever process it is at the moment. It keeps its port and its log.
+
+    Forked, which is quick, or executed behind a ``prefix``: a command that ends in executing what follows it.
+    """
 
     def __init__(
-        self, name: str, environment: Mapping[str, str], *, folder: Path, client: aiohttp.ClientSession
+        self,
+        name: str,
+        environment: Mapping[str, str],
+        *,
+        folder: Path,
+        client: aiohttp.ClientSession,
+        prefix: Sequence[str] = (),
     ) -> None:
         self.name = name
         self.port: Final = choose_port()
@@ -74,7 +105,8 @@ class HubProcess:
         self._environment = {**_inherited(), **environment}
         self._folder = folder
         self._client = client
-        self._process: ForkServerProcess | None = None
+        self._prefix = prefix
+        self._process: ForkServerProcess | _Executed | None = None
         self._paused_at: float | None = None
 
     @property
@@ -98,16 +130,8 @@ class HubProcess:
         """Start it; it is not ready yet."""
         assert not self.alive, f"{self.name} runs"
         self.starts += 1
-        self._process = FORKS.Process(
-            target=run_hub,
-            args=(["serve", "--host", HOST, "--port", str(self.port)], self._environment),
-            kwargs={
-                "folder": self._folder,
-                "log": self.log_path,
-                "priority": os.getpriority(os.PRIO_PROCESS, 0),  # what we start inherits ours
-            },
-        )
-        self._process.start()
+        arguments = ["serve", "--host", HOST, "--port", str(self.port)]
+        self._process = self._execute(arguments) if self._prefix else self._fork(arguments)
 
     def kill(self) -> None:
         """End it as ``kill -9`` does, and wait until it is gone."""
@@ -167,9 +191,31 @@ class HubProcess:
         """Return how much memory it has in RAM."""
         return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
+    def cpu_s(self) -> float:
+        """Return how much time of the processors it has used."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def open_files(self) -> int:
         """Return how many files and connections it has open."""
         return len(list(Path(f"/proc/{self.pid}/fd").iterdir()))
+
+    def _fork(self, arguments: Sequence[str]) -> ForkServerProcess:
+        process = FORKS.Process(
+            target=run_hub,
+            args=(arguments, self._environment),
+            kwargs={
+                "folder": self._folder,
+                "log": self.log_path,
+                "priority": os.getpriority(os.PRIO_PROCESS, 0),  # what we start inherits ours
+            },
+        )
+        process.start()
+        return process
+
+    def _execute(self, arguments: Sequence[str]) -> _Executed:
+        command = [*self._prefix, sys.executable, "-m", "whatsapp_hub", *arguments]
+        return _Executed(command, self._environment, folder=self._folder, log=self.log_path)
 
     def _note_pause(self) -> None:
         if self._paused_at is not None:

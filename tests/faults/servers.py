@@ -8,6 +8,7 @@ import signal
 from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from pymongo import MongoClient
@@ -86,9 +87,9 @@ class Servers:
 
 
 @asynccontextmanager
-async def open_servers(count: int) -> AsyncIterator[Servers]:
-    """Run a replica set of so many servers, which takes the commands for tests too."""
-    opening = replica_set(count, parameters=PARAMETERS) if count > 1 else embedded(parameters=PARAMETERS)
+async def open_servers(count: int, folder: Path | None = None) -> AsyncIterator[Servers]:
+    """Run a replica set of so many servers, which takes the commands for tests too; a single one may have a folder."""
+    opening = replica_set(count, parameters=PARAMETERS) if count > 1 else embedded(folder, parameters=PARAMETERS)
     with ThreadPoolExecutor(1, "database-servers") as thread:
         running = await _on(thread, opening.__enter__)
         try:

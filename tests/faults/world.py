@@ -19,7 +19,7 @@ from pymongo.read_concern import ReadConcern
 from tests.faults.checker import check
 from tests.faults.driver import MAX_CONNECTIONS, PATH, WORD, Driver
 from tests.faults.history import History, RankSeen, Sending
-from tests.faults.hubs import HubProcess
+from tests.faults.hubs import HOST, HubProcess
 from tests.faults.nginx import open_nginx
 from tests.faults.proxy import DatabaseProxy, open_proxy
 from tests.faults.servers import Servers, open_servers
@@ -55,6 +55,7 @@ class World:
     """What runs, and how to make it fail."""
 
     graph: GraphStandIn
+    graph_url: str
     database: Database  #: past the proxy
     databases: Servers
     proxy: DatabaseProxy | None
@@ -64,7 +65,7 @@ class World:
     folder: Path  #: where the logs are
     timing: Mapping[str, float]
     keeps_logs: bool = False  #: even if nothing goes wrong from now on
-    new_hub: Callable[[Mapping[str, str]], HubProcess] = field(repr=False)
+    new_hub: Callable[[Mapping[str, str], Sequence[str]], HubProcess] = field(repr=False)
     ranks: list[RankSeen] = field(default_factory=list, repr=False)
 
     @property
@@ -79,9 +80,9 @@ class World:
         for hub in self.hubs:
             await hub.ready()
 
-    async def start_hub(self, environment: Mapping[str, str] = {}) -> HubProcess:
+    async def start_hub(self, environment: Mapping[str, str] = {}, prefix: Sequence[str] = ()) -> HubProcess:
         """Start one more hub, with settings of its own, and wait until it is ready. Nginx does not know it."""
-        hub = self.new_hub(environment)
+        hub = self.new_hub(environment, prefix)
         self.hubs.append(hub)
         self.driver.urls = [self.nginx] if self.nginx else [hub.url for hub in self.hubs]
         hub.start()
@@ -206,18 +207,22 @@ async def open_world(
     numbers: Sequence[str] = NUMBERS,
     start: bool = True,
     log_level: str = "INFO",
+    prefix: Sequence[str] = (),
+    database_folder: Path | None = None,
+    graph_host: str = HOST,
 ) -> AsyncIterator[World]:
     """Open a world; everything in it ends with it. The logs are kept if something went wrong.
 
     ``environment`` and ``timing`` (by name, in seconds) change the hubs' settings; each of ``numbers`` has a business;
-    without ``start`` the hubs are there but do not run.
+    without ``start`` the hubs are there but do not run. ``prefix`` is the command behind which they are executed, and
+    ``graph_host`` the name under which they look for Graph.
     """
     folder = Path(tempfile.mkdtemp(prefix="hub-world-"))
     chosen = {**TIMING, **timing}
     try:
         async with AsyncExitStack() as stack:
             client = await stack.enter_async_context(_open_client())
-            databases = await stack.enter_async_context(open_servers(servers))
+            databases = await stack.enter_async_context(open_servers(servers, database_folder))
             database = await stack.enter_async_context(connect(databases.uri, DATABASE, min_pool_size=0))
             await database.businesses.insert_many([business(number) for number in numbers])
             door = await stack.enter_async_context(open_proxy(databases.all[0].address)) if proxy else None
@@ -226,22 +231,25 @@ async def open_world(
             graph_url = await stack.enter_async_context(open_server(graph.make_app()))
             settings = {
                 **_settings(door.uri if door else databases.uri, graph_url, assistant, log_level),
+                "GRAPH_API_BASE_URL": graph_url.replace(HOST, graph_host),
                 **{f"TIMING__{name.upper()}": str(value) for name, value in chosen.items()},
                 **environment,
             }
             processes: list[HubProcess] = []
             stack.callback(_kill_all, processes)
 
-            def new_hub(own: Mapping[str, str]) -> HubProcess:
-                return HubProcess(f"hub{len(processes)}", {**settings, **own}, folder=folder, client=client)
+            def new_hub(own: Mapping[str, str], prefix: Sequence[str]) -> HubProcess:
+                name = f"hub{len(processes)}"
+                return HubProcess(name, {**settings, **own}, folder=folder, client=client, prefix=prefix)
 
             while len(processes) < hubs:
-                processes.append(new_hub({}))
+                processes.append(new_hub({}, prefix))
             front = None
             if nginx:
                 front = await stack.enter_async_context(open_nginx([hub.port for hub in processes], folder))
             world = World(
                 graph=graph,
+                graph_url=graph_url,
                 database=database,
                 databases=databases,
                 proxy=door,
@@ -279,7 +287,6 @@ def _settings(mongodb_uri: str, graph_url: str, assistant: str, log_level: str) 
         "ENCRYPTION_SECRET": ENCRYPTION_SECRET,
         "WHATSAPP_APP_SECRET": SECRET,
         "WHATSAPP_VERIFY_TOKEN": VERIFY_TOKEN,
-        "GRAPH_API_BASE_URL": graph_url,
         "ASSISTANT": assistant,
         "AI_BASE_URL": f"{graph_url}/v1",
         "AI_API_KEY": AI_KEY,

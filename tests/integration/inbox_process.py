@@ -28,6 +28,7 @@ from whatsapp_hub.conversation.steps import Wait
 from whatsapp_hub.conversation.turn import Turns
 from whatsapp_hub.database import Database
 from whatsapp_hub.errors import AssistantFailed
+from whatsapp_hub.inbox.clock import DatabaseClock
 from whatsapp_hub.inbox.document import InboxRow, Stage, State, row_of, spilled
 from whatsapp_hub.inbox.indexes import ensure_inbox_indexes
 from whatsapp_hub.inbox.nodes import Nodes
@@ -338,7 +339,11 @@ class Process:
         )
         sender, may_send = self._outside, self.nodes.may_send
         delivery = Delivery(sender=sender, may_send=may_send, health=health, rng=rng, timing=TIMING, **shared)
-        return Turns(decision=decision, delivery=delivery, history=history, reply_max_age_s=REPLY_MAX_AGE_S, **shared)
+        age: Mapping[str, Any] = {
+            "reply_max_age_s": REPLY_MAX_AGE_S,
+            "database_now": DatabaseClock(world.database).now,
+        }
+        return Turns(decision=decision, delivery=delivery, history=history, **age, **shared)
 
     async def advance(self, copy: Copy, script: Script) -> str:
         """Carry a turn on for as long as the script tells what the world answers."""

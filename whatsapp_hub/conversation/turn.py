@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 
 from whatsapp_hub.cloud_api.messages import FAILED_RANK
@@ -52,8 +53,12 @@ class Turns:
         holds: Holds,
         metrics: Metrics,
         reply_max_age_s: float,
+        database_now: Callable[[], Awaitable[float]],
     ) -> None:
-        """Answer messages that are, by Meta's timestamp, at most ``reply_max_age_s`` old."""
+        """Answer messages that are, by Meta's timestamp, at most ``reply_max_age_s`` old.
+
+        ``database_now`` tells the unix time by the database's clock.
+        """
         self._decision = decision
         self._delivery = delivery
         self._outcomes = outcomes
@@ -61,6 +66,7 @@ class Turns:
         self._holds = holds
         self._metrics = metrics
         self._reply_max_age_s = reply_max_age_s
+        self._database_now = database_now
 
     async def advance(self, row: InboxRow) -> Progress:
         """Carry a turn on as far as it goes now. Any doubt lets go of the row."""
@@ -81,7 +87,7 @@ class Turns:
     async def _go_on(self, row: InboxRow) -> None:
         if is_decided(row):
             await self._outcomes.finish_members(row)  # who decided it may have died before that
-        if row.stage is not Stage.AMBIGUOUS and time.time() - row.place > self._reply_max_age_s:
+        if row.stage is not Stage.AMBIGUOUS and await self._is_too_old(row):
             raise Dead("too old: the customer wrote it longer ago than REPLY_MAX_AGE_S")
         business = None
         if not is_decided(row):
@@ -96,6 +102,12 @@ class Turns:
         remember = await self._to_remember(row, business)
         await self._delivery.deliver(row, business)
         await self._finish(row, remember)
+
+    async def _is_too_old(self, row: InboxRow) -> bool:
+        """Judge by two clocks: one that has jumped must not bury what a customer has just written."""
+        if time.time() - row.place <= self._reply_max_age_s:
+            return False
+        return await self._database_now() - row.place > self._reply_max_age_s
 
     async def _give_way(self, row: InboxRow, why: CannotGoOn) -> Progress:
         match why:
@@ -133,7 +145,7 @@ class Turns:
             await self._bury_if_failed(row)
         if remembered is None:
             return
-        self._metrics.observe_turn("total", time.time() - row.arrival / 1e9)
+        self._metrics.observe_turn("total", max(0.0, time.time() - row.arrival / 1e9))
         try:
             await remembered
         except StoreUnavailable:  # no part of the promise: the customer has the answer
