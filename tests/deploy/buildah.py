@@ -16,7 +16,7 @@ from typing import Any, Final
 from tests.deploy.manifests import ROOT, find_program, run
 
 #: What a build needs of this machine to reach its package index; none of it gets into an image.
-PIP_FILES: Final = ("/etc/pip.conf", "/etc/xdg/pip/pip.conf", "/etc/ssl/certs/ca-certificates.crt")
+PIP_FILES: Final = ("/etc/pip.conf", "/etc/ssl/certs/ca-certificates.crt")
 #: As an engine starts a container with --read-only --tmpfs /tmp --cap-drop ALL: $1 is the image, $2 the secrets, $3 the
 #: user. A mount of its own is what can be made read-only.
 ENTER: Final = """
