@@ -6,7 +6,7 @@ import asyncio
 import time
 from typing import Final
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
 LEAVE_S: Final = 0.5
 CHECK_S: Final = 0.01
@@ -36,3 +36,5 @@ class Leaving:
     async def _look(self, _: web.Request, answer: web.StreamResponse) -> None:
         if self._began:
             answer.force_close()
+            # The headers are made by now: without this the client is not told, and its next request meets a closed door.
+            answer.headers[hdrs.CONNECTION] = "close"
