@@ -41,5 +41,9 @@ class AssistantFailed(HubError):
     """The assistant gave no answer, and asking it again at once would not help."""
 
 
+class ReplyInvalid(HubError):
+    """WhatsApp takes no message like this."""
+
+
 class VaultError(HubError):
     """A stored secret does not decrypt with any of the known encryption secrets."""

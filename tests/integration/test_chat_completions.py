@@ -22,7 +22,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from whatsapp_hub.assistants.base import CustomerMessage, PastTurn, Turn
+from whatsapp_hub.assistants.base import CustomerMessage, PastTurn, Text, Turn
 from whatsapp_hub.assistants.chat_completions import FALLBACK_TEXT
 from whatsapp_hub.assistants.registry import Assistants, open_assistants
 from whatsapp_hub.errors import AssistantFailed, SettingsInvalid
@@ -183,6 +183,7 @@ def make_turn(choice: AssistantChoice | None = None, *, business: str = "acme", 
 
 async def say(assistants: Assistants, choice: AssistantChoice | None = None, *, business: str = "acme") -> str:
     (reply,) = await assistants.choose(choice).reply(make_turn(choice, business=business))
+    assert isinstance(reply, Text)
     return reply.body
 
 

@@ -76,7 +76,7 @@ TURN = Turn(
 
 async def say(assistants: Assistants, kind: str | None) -> list[str]:
     choice = AssistantChoice(kind=kind) if kind else None
-    return [reply.body for reply in await assistants.choose(choice).reply(TURN)]
+    return [reply.body for reply in await assistants.choose(choice).reply(TURN) if isinstance(reply, Text)]
 
 
 async def test_a_document_chooses_and_the_environment_answers_for_the_rest(own_code: str) -> None:
@@ -137,7 +137,7 @@ async def test_an_operators_own_that_hangs_has_failed(own_code: str) -> None:
 async def test_an_operators_own_that_returns_nonsense_has_failed(own_code: str) -> None:
     settings = Settings.isolated(assistant="s", assistants=f"s={own_code}:Strange")
     async with open_assistants(settings, Metrics()) as assistants:
-        with pytest.raises(AssistantFailed, match="returned int, not text"):
+        with pytest.raises(AssistantFailed, match="returned int, not a reply or a text"):
             await say(assistants, None)
 
 

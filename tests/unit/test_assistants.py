@@ -46,7 +46,7 @@ async def test_silence_says_nothing() -> None:
     ],
 )
 def test_an_operators_answer_is_brought_into_one_form(answer: object, texts: list[str]) -> None:
-    assert [reply.body for reply in read_answer(answer)] == texts  # type: ignore[arg-type]
+    assert read_answer(answer) == tuple(Text(body=text) for text in texts)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("answer", [7, b"Hi", {"text": "Hi"}, ["Hi", 7], [None], Text(body=7)])  # type: ignore[arg-type]

@@ -4,7 +4,7 @@ An assistant of your own is any object with ``async def reply(self, turn)``, and
 ``ASSISTANTS`` (``docs/assistants.md`` has an example). The factory is called once, without arguments, when the server
 starts. What it returns may be an asynchronous context manager, which is then entered at the start and left at the end:
 the place for a client session. What a turn brings and what may be returned stands below and does not change between
-minor versions.
+minor versions; the replies stand in ``cloud_api.replies``.
 """
 
 from __future__ import annotations
@@ -13,19 +13,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from whatsapp_hub.cloud_api.replies import Reply, Text
 from whatsapp_hub.errors import AssistantFailed
 from whatsapp_hub.tenants.business import AssistantChoice
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Text:
-    """A text to send. Longer ones than WhatsApp takes are split for you."""
-
-    body: str = field(repr=False)
-
-
-#: What an assistant can answer with.
-Reply = Text
+__all__ = ["Answer", "Assistant", "CustomerMessage", "OwnAssistant", "PastTurn", "Reply", "Text", "Turn", "read_answer"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,8 +68,8 @@ class Assistant(Protocol):
         ...
 
 
-#: What an operator's own assistant may return: one or several texts, plain or as ``Text``; None to stay silent.
-Answer = str | Text | Sequence[str | Text] | None
+#: What an operator's own assistant may return: one or several replies, or plain texts; None to stay silent.
+Answer = str | Reply | Sequence[str | Reply] | None
 
 
 class OwnAssistant(Protocol):
@@ -95,21 +87,21 @@ def read_answer(answer: Answer) -> tuple[Reply, ...]:
         AssistantFailed: it is something else than an answer.
 
     """
-    match answer:
-        case None:
-            return ()
-        case str() | Text():
-            texts: Sequence[object] = (answer,)
-        case list() | tuple():
-            texts = answer
-        case _:
-            raise AssistantFailed(f"the assistant returned {type(answer).__name__}, not text")
-    return tuple(reply for reply in map(_read_text, texts) if reply.body.strip())
+    if answer is None:
+        return ()
+    if isinstance(answer, str | Reply):
+        answer = (answer,)
+    if not isinstance(answer, list | tuple):
+        raise AssistantFailed(f"the assistant returned {type(answer).__name__}, not a reply or a text")
+    read = map(_read_reply, answer)
+    return tuple(reply for reply in read if not isinstance(reply, Text) or reply.body.strip())
 
 
-def _read_text(text: object) -> Text:
-    if isinstance(text, str):
-        return Text(body=text)
-    if isinstance(text, Text) and isinstance(text.body, str):
-        return text
-    raise AssistantFailed(f"the assistant returned {type(text).__name__} among its texts")
+def _read_reply(reply: object) -> Reply:
+    if isinstance(reply, str):
+        return Text(body=reply)
+    if isinstance(reply, Text) and not isinstance(reply.body, str):
+        raise AssistantFailed("the assistant returned a text whose body is none")
+    if isinstance(reply, Reply):
+        return reply
+    raise AssistantFailed(f"the assistant returned {type(reply).__name__} among its replies")

@@ -10,10 +10,11 @@ from contextlib import AbstractAsyncContextManager, nullcontext
 from random import Random
 from typing import Final
 
-from whatsapp_hub.assistants.base import Assistant, CustomerMessage, PastTurn, Reply, Turn
+from whatsapp_hub.assistants.base import Assistant, CustomerMessage, PastTurn, Turn
 from whatsapp_hub.assistants.echo import Silence
-from whatsapp_hub.cloud_api.outgoing import split_text, text_part
+from whatsapp_hub.cloud_api.parts import build_parts
 from whatsapp_hub.cloud_api.reading import read_text, wants_reply
+from whatsapp_hub.cloud_api.replies import Reply
 from whatsapp_hub.conversation.history import History
 from whatsapp_hub.conversation.holds import Holds
 from whatsapp_hub.conversation.steps import CannotGoOn, Dead, Later, StepBack, begin, write_stage
@@ -84,9 +85,9 @@ class Decision:
         row.said = joined(messages)
         row.members = [other.id for other in taken if other is not row]
         row.parts = [
-            Part(body=text_part(text), attempt=row.sends, void_attempts=row.sends)
+            Part(body=body, attempt=row.sends, void_attempts=row.sends)
             for reply in replies
-            for text in split_text(reply.body)
+            for body in build_parts(reply)
         ]
         if row.parts or row.members:
             await self._commit(row)

@@ -36,5 +36,5 @@ class Leaving:
     async def _look(self, _: web.Request, answer: web.StreamResponse) -> None:
         if self._began:
             answer.force_close()
-            # The headers are made by now: without this the client is not told, and its next request meets a closed door.
+            # The headers are made by now: without this the client is not told, and its next request is lost.
             answer.headers[hdrs.CONNECTION] = "close"
