@@ -18,7 +18,7 @@ import click
 import pytest
 import pytest_asyncio
 
-from tests.faults.driver import PATH, name_customer
+from tests.faults.driver import PATH, Driver, name_customer
 from tests.faults.history import Message
 from tests.faults.hubs import HOST, choose_port
 from tests.faults.machine import SOURCE, WHEELS, Machine, open_machine
@@ -100,8 +100,10 @@ async def open_rehearsal(tmp_path_factory: pytest.TempPathFactory) -> AsyncItera
     async with (
         open_world(start=False, timing=PRODUCTION, environment=own) as world,
         open_machine(folder, (f"{code}:/srv/own",)) as machine,
-        aiohttp.ClientSession() as client,
+        # A connection for each webhook: a request on an idle one that is kept open can meet its end.
+        aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True)) as client,
     ):
+        world.driver = Driver(client)
         yield Rehearsal(machine=machine, world=world, code=code, port=choose_port(), client=client)
 
 
