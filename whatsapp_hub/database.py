@@ -62,7 +62,7 @@ class Database:
         stream = self.businesses.watch(full_document="updateLookup")
         try:
             # Sends the command that opens it. Without that a server that has no streams would seem to have one.
-            await stream.__aenter__()  # noqa: PLC2801 - leaving it is bounded below
+            await stream.__aenter__()
             yield stream
         finally:
             with pymongo.timeout(CLOSE_TIMEOUT_S):  # a stop must not wait for a database that is away
