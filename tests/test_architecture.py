@@ -24,6 +24,7 @@ PURE: Final = (
     "whatsapp_hub/cloud_api/payload.py",
     "whatsapp_hub/cloud_api/messages.py",
     "whatsapp_hub/cloud_api/errors.py",
+    "whatsapp_hub/cloud_api/error_codes.py",
     "whatsapp_hub/cloud_api/outgoing.py",
     "whatsapp_hub/cloud_api/parts.py",
     "whatsapp_hub/cloud_api/reading.py",

@@ -10,7 +10,7 @@ import logging
 import time
 from collections.abc import Callable
 from random import Random
-from typing import Final, Protocol
+from typing import Protocol
 
 from whatsapp_hub.cloud_api.errors import SendResult, Verdict, retry_delay_s
 from whatsapp_hub.cloud_api.messages import FAILED_RANK
@@ -28,8 +28,6 @@ from whatsapp_hub.telemetry.metrics import Metrics
 from whatsapp_hub.tenants.business import Business
 
 logger = logging.getLogger("conversation")
-
-FEW_TRIES: Final = frozenset({1, 131000})  # codes that say so little that they are tried a few times only
 
 
 class Sender(Protocol):
@@ -131,7 +129,7 @@ class Delivery:
         if not self._may_send():
             return NotOurs()
         part.failures += 1
-        if result.code in FEW_TRIES and part.failures >= MAX_ATTEMPTS:
+        if result.few_tries and part.failures >= MAX_ATTEMPTS:
             return Dead(f"failed {MAX_ATTEMPTS} times: {result.reason}")
         timing = self._timing
         delay_s = retry_delay_s(result, part.failures, self._rng, base_s=timing.retry_base_s, max_s=timing.retry_max_s)
