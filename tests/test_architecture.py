@@ -32,7 +32,9 @@ PURE: Final = (
     "whatsapp_hub/tenants/business.py",
     "whatsapp_hub/tenants/vault.py",
     "whatsapp_hub/conversation/parts.py",
+    "whatsapp_hub/conversation/slowdowns.py",
     "whatsapp_hub/inbox/document.py",
+    "whatsapp_hub/inbox/late_failures.py",
 )
 #: What a pure module has no business with: the network, the database, the loop, the clock, chance, logs.
 IMPURE: Final = {"aiohttp", "motor", "pymongo", "asyncio", "logging", "os", "time", "prometheus_client"}

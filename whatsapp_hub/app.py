@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
@@ -26,6 +27,7 @@ from whatsapp_hub.conversation.dispatcher import Dispatcher
 from whatsapp_hub.conversation.history import History
 from whatsapp_hub.conversation.holds import Holds
 from whatsapp_hub.conversation.pacing import Pacer
+from whatsapp_hub.conversation.slowdowns import Slowdowns
 from whatsapp_hub.conversation.turn import Turns
 from whatsapp_hub.conversation.typing_indicator import TypingIndicator
 from whatsapp_hub.database import Database, DatabaseError, connect
@@ -49,6 +51,7 @@ from whatsapp_hub.supervision import SideTasks
 from whatsapp_hub.telemetry.alert_sender import AlertSender, DatabaseLook, Look, open_alert_session
 from whatsapp_hub.telemetry.alerts import AlertBook, token_alerts
 from whatsapp_hub.telemetry.health import Health
+from whatsapp_hub.telemetry.late_failures import LateFailures
 from whatsapp_hub.telemetry.logs import find_secrets
 from whatsapp_hub.telemetry.metrics import Metrics
 from whatsapp_hub.telemetry.redaction import Redactor
@@ -63,6 +66,7 @@ _DATABASE: Final = web.AppKey("database", Database)
 _SIDE_TASKS: Final = web.AppKey("side_tasks", SideTasks)
 _ASSISTANTS: Final = web.AppKey("assistants", Assistants)
 _GRAPH: Final = web.AppKey("graph", GraphClient)
+_SLOWDOWNS: Final = web.AppKey("slowdowns", Slowdowns)
 _ALERTS: Final = web.AppKey("alerts", AlertBook)
 _LOOKS: Final = web.AppKey("looks", list[Look])
 _CENSUS: Final = web.AppKey("census", Census)
@@ -204,11 +208,12 @@ async def _conversation_context(app: web.Application) -> AsyncIterator[None]:
 async def _conversations(app: web.Application) -> AsyncIterator[Journal]:
     settings, metrics, database, tasks = app[keys.SETTINGS], app[keys.METRICS], app[_DATABASE], app[_SIDE_TASKS]
     timing, directory, nodes = settings.timing, app[keys.DIRECTORY], app[keys.NODES]
-    store = InboxStore(database)
+    store = InboxStore(database, on_late_failure=LateFailures(metrics, directory.sub_domain_of))
     outcomes = Outcomes(store, batch_window_s=timing.batch_window_s)
     history = History(database, keep_turns=settings.history_turns, batch_window_s=timing.batch_window_s)
     holds = _holds(app)
-    typing = TypingIndicator(app[_GRAPH], enabled=settings.typing_indicator)
+    slowdowns = app[_SLOWDOWNS] = _slowdowns(app)
+    typing = TypingIndicator(app[_GRAPH], enabled=settings.typing_indicator, slowdowns=slowdowns)
     dispatcher = Dispatcher(
         own_id=lambda: nodes.id,
         turns=_turns(app, outcomes, history, holds, typing),
@@ -250,6 +255,16 @@ def _holds(app: web.Application) -> Holds:
     return holds
 
 
+def _slowdowns(app: web.Application) -> Slowdowns:
+    settings, metrics = app[keys.SETTINGS], app[keys.METRICS]
+    rate, timing = limits.parse(settings.rate_limit_business), settings.timing
+    slowdowns = Slowdowns(
+        amount=rate.amount, per_s=rate.get_expiry(), pause_s=timing.retry_base_s, max_pause_s=timing.retry_max_s
+    )
+    metrics.show_slowed(lambda: slowdowns.slowed(time.monotonic()))
+    return slowdowns
+
+
 def _turns(app: web.Application, outcomes: Outcomes, history: History, holds: Holds, typing: TypingIndicator) -> Turns:
     settings, metrics = app[keys.SETTINGS], app[keys.METRICS]
     rng = Random()  # noqa: S311 - jitter
@@ -272,6 +287,7 @@ def _turns(app: web.Application, outcomes: Outcomes, history: History, holds: Ho
         metrics=metrics,
         rng=rng,
         timing=settings.timing,
+        slowdowns=app[_SLOWDOWNS],
     )
     return Turns(
         decision=decision,

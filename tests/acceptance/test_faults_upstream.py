@@ -18,7 +18,7 @@ from tests.faults.loads import acks_s, answers_s, messages_between, percentile
 from tests.faults.world import World, open_world
 from tests.hub import VAULT, until
 from whatsapp_hub.assistants.chat_completions import FALLBACK_TEXT
-from whatsapp_hub.cloud_api import errors
+from whatsapp_hub.cloud_api.error_codes import CODES
 from whatsapp_hub.cloud_api.errors import Verdict
 from whatsapp_hub.cloud_api.outgoing import read_callback_data
 from whatsapp_hub.demo.faults import Effect, Fault
@@ -61,7 +61,7 @@ async def say_in_order(world: World, number: str, customer: str, count: int = 3,
 
 async def test_every_error_code_that_is_known_has_the_consequence_that_it_should_have() -> None:
     """Each code once, on the first of three messages: to its own customer or, where it stops a business, business."""
-    codes = {code: verdict for code, (verdict, _) in errors._CODES.items()}
+    codes = {code: meaning.verdict for code, meaning in CODES.items()}
     stopping = [code for code, verdict in codes.items() if verdict is Verdict.HOLD]
     numbers = ("101", *[f"9{code:07}" for code in stopping])
     async with open_world(numbers=numbers, timing={"retry_base_s": RETRY_BASE_S}) as world:

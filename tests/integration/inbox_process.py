@@ -24,6 +24,7 @@ from whatsapp_hub.conversation.decision import Decision
 from whatsapp_hub.conversation.delivery import Delivery
 from whatsapp_hub.conversation.history import History
 from whatsapp_hub.conversation.holds import Holds
+from whatsapp_hub.conversation.slowdowns import Slowdowns
 from whatsapp_hub.conversation.steps import Wait
 from whatsapp_hub.conversation.turn import Turns
 from whatsapp_hub.database import Database
@@ -338,7 +339,10 @@ class Process:
             **shared,
         )
         sender, may_send = self._outside, self.nodes.may_send
-        delivery = Delivery(sender=sender, may_send=may_send, health=health, rng=rng, timing=TIMING, **shared)
+        plenty = Slowdowns(amount=PLENTY, per_s=1)
+        delivery = Delivery(
+            sender=sender, may_send=may_send, health=health, rng=rng, timing=TIMING, slowdowns=plenty, **shared
+        )
         age: Mapping[str, Any] = {
             "reply_max_age_s": REPLY_MAX_AGE_S,
             "database_now": DatabaseClock(world.database).now,

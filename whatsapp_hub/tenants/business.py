@@ -35,6 +35,7 @@ class Business:
     token_expires_at: datetime | None = None
     assistant: AssistantChoice | None = None
     fault: str | None = None  #: why nothing may be sent for it, in words for the operator
+    messages_per_second: int | None = None  #: what each of its numbers may send; None: as RATE_LIMIT_BUSINESS says
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -39,6 +39,7 @@ BUSINESS_FIELDS: Final = (
     "whatsappAccessToken",
     "whatsappTokenExpiresAt",
     "assistant",
+    "messagesPerSecond",
 )
 _ASSISTANT_FIELDS: Final = ("kind", "model", "instructions", "baseUrl", "apiKey", "fallbackText", "temperature")
 
@@ -58,6 +59,7 @@ def read_business(document: Mapping[str, object], decrypt: Decrypt) -> Business:
         access_token=reader.access_token(),
         token_expires_at=reader.date("whatsappTokenExpiresAt"),
         assistant=reader.assistant(),
+        messages_per_second=reader.optional_count("messagesPerSecond"),
         fault="; ".join(reader.faults) or None,
     )
 
@@ -159,6 +161,17 @@ class _Reader:
         if value is not None and not isinstance(value, str):
             self.faults.append(f"{field} is not a text")
         return self.text(field)
+
+    def optional_count(self, field: str) -> int | None:
+        value = self._document.get(field)
+        if value is None:
+            return None
+        # The dashboard's numbers may be stored as floats.
+        count = int(value) if isinstance(value, float) and value.is_integer() else value
+        if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+            self.faults.append(f"{field} is not a whole number above 0")
+            return None
+        return count
 
     def _optional_number(self, field: str) -> float | None:
         value = self._document.get(field)
