@@ -164,8 +164,8 @@ class TurnModel:
                 continue
             if part["state"] == "sending" and claim.cleared != index:
                 self._clear_up(claim, index)
-            if part.get("heed"):
-                part["heed"] = 0
+            if part.get("heed", -1) != -1:
+                part["heed"] = -1
                 part["failures"] += 1
                 self._wait(claim, "backoff")
             if part["state"] == "waiting":

@@ -30,7 +30,7 @@ from whatsapp_hub.conversation.holds import HoldKind, Holds
 from whatsapp_hub.conversation.slowdowns import Slot, Slowdowns, sending_of
 from whatsapp_hub.conversation.steps import CannotGoOn, Dead, Held, Later, begin, parts_values, write_stage
 from whatsapp_hub.errors import NotOurs
-from whatsapp_hub.inbox.document import InboxRow, Part, PartState, Stage, State
+from whatsapp_hub.inbox.document import HEEDED, InboxRow, Part, PartState, Stage, State
 from whatsapp_hub.inbox.late_failures import failure_reason, may_be_sent_again, take_back
 from whatsapp_hub.inbox.outcomes import Outcomes
 from whatsapp_hub.settings import Timing
@@ -107,7 +107,7 @@ class Delivery:
         part = row.parts[index]
         if part.state is PartState.SENDING and row.cleared != index and not await self._clear(row, index):
             return False
-        if part.heed:
+        if part.heed not in {None, HEEDED}:
             raise self._heed(row, part, business)
         await self._keep_pace(row, part, business)
         if part.state is PartState.WAITING:
@@ -191,9 +191,9 @@ class Delivery:
 
     def _heed(self, row: InboxRow, part: Part, business: Business) -> CannotGoOn | NotOurs:
         """Do what a ``failed`` status asks for before its part is sent again: as if a send had just failed with it."""
-        assert part.heed  # noqa: S101 - asked by the caller
+        assert part.heed is not None  # noqa: S101 - asked by the caller
         result = read_failure(part.heed)
-        part.heed = 0
+        part.heed = HEEDED
         if result.verdict is Verdict.HOLD:
             # Also where only another token would help: this one may be that, or the process a new one.
             part.failures += 1
@@ -205,7 +205,7 @@ class Delivery:
         """See to a part that Meta reported as failed: it is sent again, or the message dies of it."""
         part = row.parts[index]
         if not may_be_sent_again(part):
-            raise Dead(failure_reason(part.error or None))
+            raise Dead(failure_reason(part.error))
         as_seen = {f"parts.{index}.rank": FAILED_RANK, f"parts.{index}.attempt": part.attempt}
         await write_stage(self._outcomes, row, take_back(part, index), stage=Stage.REPLYING, also=as_seen)
 

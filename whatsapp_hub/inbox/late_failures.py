@@ -27,17 +27,21 @@ def is_counted(code: int) -> bool:
 
 def may_be_sent_again(part: Part) -> bool:
     """Whether a part that Meta reported as failed is sent again, rather than given up."""
-    return is_worth_another_send(part.error or None) and not (is_counted(part.error) and part.resends >= MOST_RESENDS)
+    if part.error is None or not is_worth_another_send(part.error):
+        return False
+    return part.resends < MOST_RESENDS or not is_counted(part.error)
 
 
 def take_back(part: Part, index: int) -> dict[str, Any]:
     """Make a failed part one that has still to be sent; return the values to write."""
+    code = part.error
+    assert code is not None  # noqa: S101 - one without a code is given up
     part.void_attempts = part.attempt
     part.attempt += 1
     part.state, part.wamid, part.rank = PartState.WAITING, "", 0
-    part.resends += is_counted(part.error)
-    part.heed = part.error
-    return part_values(index, attempt=part.void_attempts, code=part.error) | {f"parts.{index}.resends": part.resends}
+    part.resends += is_counted(code)
+    part.heed = code
+    return part_values(index, attempt=part.void_attempts, code=code) | {f"parts.{index}.resends": part.resends}
 
 
 def part_values(index: int, *, attempt: int, code: int) -> dict[str, Any]:
@@ -69,4 +73,5 @@ def reopening(index: int, *, attempt: int, code: int, stamp: str) -> dict[str, A
 
 def failure_reason(code: int | None) -> str:
     """Say in words that Meta reported a sent message as failed."""
-    return f"Meta could not deliver the reply (error {code})" if code else "Meta could not deliver the reply"
+    told = "" if code is None else f" (error {code})"
+    return f"Meta could not deliver the reply{told}"
