@@ -178,7 +178,7 @@ async def test_reply_whose_answer_is_lost_or_cut_is_seen_once_and_the_next_ones_
 async def test_tries_after_refusals_are_spread_and_grow_apart() -> None:
     """Full jitter: each wait is drawn evenly between nothing and a limit that doubles; others notice nothing."""
     async with open_world(timing={"retry_base_s": RETRY_BASE_S, "retry_max_s": 1.6}) as world:
-        world.graph.control.faults.arm(Fault(status=503, code=2, token="token-101", times=None))
+        world.graph.control.faults.arm(Fault(status=500, code=131016, token="token-101", times=None))
         said = [await world.driver.say("101", name_customer(index)) for index in range(25)]
         others = [await world.driver.say("102", name_customer(index)) for index in range(25)]
         await until_tried(world, said[0].number, 120)

@@ -240,6 +240,11 @@ def test_pair_limit_waits_four_to_the_nth(attempt: int, least_s: float) -> None:
     assert 0.01 * least_s <= retry_delay_s(result, attempt, Random(1), base_s=0.01) <= 0.0125 * least_s
 
 
+@pytest.mark.parametrize(("attempt", "least_s"), [(1, 1), (2, 4), (3, 16), (4, 60), (9, 60)])
+def test_service_that_is_down_is_given_four_to_the_nth_up_to_a_minute(attempt: int, least_s: float) -> None:
+    assert least_s <= retry_delay_s(read_failure(2), attempt, Random(1)) <= least_s * 1.25
+
+
 def test_retry_after_is_respected_and_spread() -> None:
     result = SendResult(verdict=Verdict.RETRY, retry_after_s=30.0)
 

@@ -81,11 +81,14 @@ def retry_delay_s(result: SendResult, attempt: int, rng: Random, *, base_s: floa
     """Return how long to wait after the ``attempt``-th try (from 1) failed with ``result``.
 
     Full jitter up to ``max_s``, on top of ``retry_after_s`` so that those who waited together do not come back
-    together. Where Meta asks for 4^n seconds, n from 0, never less than that: for the limit of one pair, and while its
-    service is down.
+    together. Where Meta asks for 4^n seconds, n from 0, never less than that; but while its service is down ``max_s``
+    bounds that too, so that nobody waits for minutes when it is up again.
     """
     if result.steep:
-        backoff_s = base_s * 4.0 ** min(max(attempt, 1) - 1, _MAX_STEEP_EXPONENT) * rng.uniform(1, 1.25)
+        backoff_s = base_s * 4.0 ** min(max(attempt, 1) - 1, _MAX_STEEP_EXPONENT)
+        if result.scope is not Scope.PAIR:
+            backoff_s = min(backoff_s, max_s)
+        backoff_s *= rng.uniform(1, 1.25)
     else:
         backoff_s = rng.uniform(0, min(max_s, base_s * 2.0 ** min(max(attempt, 1) - 1, 30)))
     return (result.retry_after_s or 0.0) + backoff_s
