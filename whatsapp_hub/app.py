@@ -29,6 +29,7 @@ from whatsapp_hub.conversation.holds import Holds
 from whatsapp_hub.conversation.pacing import Pacer
 from whatsapp_hub.conversation.slowdowns import Slowdowns
 from whatsapp_hub.conversation.turn import Turns
+from whatsapp_hub.conversation.turn_limits import TurnLimits
 from whatsapp_hub.conversation.typing_indicator import TypingIndicator
 from whatsapp_hub.database import Database, DatabaseError, connect
 from whatsapp_hub.http import keys
@@ -40,10 +41,12 @@ from whatsapp_hub.http.webhook import Webhooks
 from whatsapp_hub.inbox.alert_claims import AlertClaims
 from whatsapp_hub.inbox.census import Census
 from whatsapp_hub.inbox.clock import DatabaseClock
+from whatsapp_hub.inbox.daily_turns import DailyTurns
 from whatsapp_hub.inbox.indexes import ensure_inbox_indexes
 from whatsapp_hub.inbox.journal import Journal
 from whatsapp_hub.inbox.nodes import Nodes
 from whatsapp_hub.inbox.outcomes import Outcomes
+from whatsapp_hub.inbox.pending_limits import PendingLimit, PendingLimits
 from whatsapp_hub.inbox.recovery import Recovery
 from whatsapp_hub.inbox.store import InboxStore
 from whatsapp_hub.settings import Settings
@@ -229,6 +232,7 @@ async def _conversations(app: web.Application) -> AsyncIterator[Journal]:
     directory.on_change.append(lambda number: tasks.start_passing(holds.recheck(number)))
     tasks.start("rounds", recovery.run())
     tasks.start("holds", holds.run())
+    tasks.start("pending limits", _pending_limits(app, dispatcher).run(timing.pending_look_s))
     journal = Journal(store, dispatcher, metrics, is_open=lambda: recovery.joined, ack_timeout_s=timing.ack_timeout_s)
     try:
         yield journal
@@ -277,6 +281,7 @@ def _turns(app: web.Application, outcomes: Outcomes, history: History, holds: Ho
         metrics=metrics,
         rng=rng,
         retry_base_s=settings.timing.assistant_retry_base_s,
+        limits=TurnLimits(DailyTurns(app[_DATABASE])),
     )
     delivery = Delivery(
         outcomes=outcomes,
@@ -298,6 +303,19 @@ def _turns(app: web.Application, outcomes: Outcomes, history: History, holds: Ho
         metrics=metrics,
         reply_max_age_s=settings.reply_max_age_s,
         database_now=DatabaseClock(app[_DATABASE]).now,
+    )
+
+
+def _pending_limits(app: web.Application, dispatcher: Dispatcher) -> PendingLimits:
+    directory = app[keys.DIRECTORY]
+    return PendingLimits(
+        app[_DATABASE],
+        limits=lambda: [
+            PendingLimit(sub_domain=name, phone_number_ids=numbers, most=most)
+            for name, numbers, most in directory.pending_limits()
+        ],
+        own_id=lambda: app[keys.NODES].id,
+        drop=dispatcher.drop,
     )
 
 

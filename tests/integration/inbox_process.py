@@ -27,9 +27,11 @@ from whatsapp_hub.conversation.holds import Holds
 from whatsapp_hub.conversation.slowdowns import Slowdowns
 from whatsapp_hub.conversation.steps import Wait
 from whatsapp_hub.conversation.turn import Turns
+from whatsapp_hub.conversation.turn_limits import TurnLimits
 from whatsapp_hub.database import Database
 from whatsapp_hub.errors import AssistantFailed
 from whatsapp_hub.inbox.clock import DatabaseClock
+from whatsapp_hub.inbox.daily_turns import DailyTurns
 from whatsapp_hub.inbox.document import InboxRow, Stage, State, row_of, spilled
 from whatsapp_hub.inbox.indexes import ensure_inbox_indexes
 from whatsapp_hub.inbox.nodes import Nodes
@@ -336,6 +338,7 @@ class Process:
             show_typing=lambda *_: None,
             rng=rng,
             retry_base_s=1,
+            limits=TurnLimits(DailyTurns(world.database)),
             **shared,
         )
         sender, may_send = self._outside, self.nodes.may_send

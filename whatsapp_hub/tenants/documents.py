@@ -27,6 +27,7 @@ ROW_FIELDS: Final = (
     "whatsappAppSecret",
     "whatsappVerifyToken",
     "whatsappTokenExpiresAt",
+    "assistant.maxPending",
 )
 #: What ``read_business`` looks at.
 BUSINESS_FIELDS: Final = (
@@ -41,7 +42,18 @@ BUSINESS_FIELDS: Final = (
     "assistant",
     "messagesPerSecond",
 )
-_ASSISTANT_FIELDS: Final = ("kind", "model", "instructions", "baseUrl", "apiKey", "fallbackText", "temperature")
+_ASSISTANT_FIELDS: Final = (
+    "kind",
+    "model",
+    "instructions",
+    "baseUrl",
+    "apiKey",
+    "fallbackText",
+    "temperature",
+    "maxTurnsPerDay",
+    "limitText",
+    "maxPending",
+)
 
 
 def read_business(document: Mapping[str, object], decrypt: Decrypt) -> Business:
@@ -78,7 +90,13 @@ def read_row(document: Mapping[str, object], decrypt: Decrypt) -> Row:
         verify_tokens=reader.secret("whatsappVerifyToken"),
         token_expires_at=reader.date("whatsappTokenExpiresAt"),
         faults=tuple(reader.faults),
+        max_pending=_max_pending(document),
     )
+
+
+def _max_pending(document: Mapping[str, object]) -> int | None:
+    assistant = document.get("assistant")
+    return _Reader(assistant, str).optional_count("maxPending") if isinstance(assistant, Mapping) else None
 
 
 def _is_enabled(document: Mapping[str, object]) -> bool:
@@ -135,6 +153,7 @@ class _Reader:
             return None
         reader = _Reader(value, self._decrypt)
         choice = reader.choice()
+        reader.optional_count("maxPending")  # of the table; wrong, it is told with the rest
         self.faults += [f"assistant.{fault}" for fault in reader.faults]
         return choice
 
@@ -148,6 +167,8 @@ class _Reader:
             fallback_text=self._optional_text("fallbackText"),
             temperature=self._optional_number("temperature"),
             options=self._options(),
+            max_turns_per_day=self.optional_count("maxTurnsPerDay"),
+            limit_text=self._optional_text("limitText"),
         )
 
     def _options(self) -> Mapping[str, object]:
