@@ -24,6 +24,7 @@ PURE: Final = (
     "whatsapp_hub/cloud_api/payload.py",
     "whatsapp_hub/cloud_api/messages.py",
     "whatsapp_hub/cloud_api/errors.py",
+    "whatsapp_hub/cloud_api/error_codes.py",
     "whatsapp_hub/cloud_api/outgoing.py",
     "whatsapp_hub/cloud_api/parts.py",
     "whatsapp_hub/cloud_api/reading.py",
@@ -31,7 +32,9 @@ PURE: Final = (
     "whatsapp_hub/tenants/business.py",
     "whatsapp_hub/tenants/vault.py",
     "whatsapp_hub/conversation/parts.py",
+    "whatsapp_hub/conversation/slowdowns.py",
     "whatsapp_hub/inbox/document.py",
+    "whatsapp_hub/inbox/late_failures.py",
 )
 #: What a pure module has no business with: the network, the database, the loop, the clock, chance, logs.
 IMPURE: Final = {"aiohttp", "motor", "pymongo", "asyncio", "logging", "os", "time", "prometheus_client"}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
@@ -26,7 +27,9 @@ from whatsapp_hub.conversation.dispatcher import Dispatcher
 from whatsapp_hub.conversation.history import History
 from whatsapp_hub.conversation.holds import Holds
 from whatsapp_hub.conversation.pacing import Pacer
+from whatsapp_hub.conversation.slowdowns import Slowdowns
 from whatsapp_hub.conversation.turn import Turns
+from whatsapp_hub.conversation.turn_limits import TurnLimits
 from whatsapp_hub.conversation.typing_indicator import TypingIndicator
 from whatsapp_hub.database import Database, DatabaseError, connect
 from whatsapp_hub.http import keys
@@ -38,10 +41,12 @@ from whatsapp_hub.http.webhook import Webhooks
 from whatsapp_hub.inbox.alert_claims import AlertClaims
 from whatsapp_hub.inbox.census import Census
 from whatsapp_hub.inbox.clock import DatabaseClock
+from whatsapp_hub.inbox.daily_turns import DailyTurns
 from whatsapp_hub.inbox.indexes import ensure_inbox_indexes
 from whatsapp_hub.inbox.journal import Journal
 from whatsapp_hub.inbox.nodes import Nodes
 from whatsapp_hub.inbox.outcomes import Outcomes
+from whatsapp_hub.inbox.pending_limits import PendingLimit, PendingLimits
 from whatsapp_hub.inbox.recovery import Recovery
 from whatsapp_hub.inbox.store import InboxStore
 from whatsapp_hub.settings import Settings
@@ -49,6 +54,7 @@ from whatsapp_hub.supervision import SideTasks
 from whatsapp_hub.telemetry.alert_sender import AlertSender, DatabaseLook, Look, open_alert_session
 from whatsapp_hub.telemetry.alerts import AlertBook, token_alerts
 from whatsapp_hub.telemetry.health import Health
+from whatsapp_hub.telemetry.late_failures import LateFailures
 from whatsapp_hub.telemetry.logs import find_secrets
 from whatsapp_hub.telemetry.metrics import Metrics
 from whatsapp_hub.telemetry.redaction import Redactor
@@ -63,6 +69,7 @@ _DATABASE: Final = web.AppKey("database", Database)
 _SIDE_TASKS: Final = web.AppKey("side_tasks", SideTasks)
 _ASSISTANTS: Final = web.AppKey("assistants", Assistants)
 _GRAPH: Final = web.AppKey("graph", GraphClient)
+_SLOWDOWNS: Final = web.AppKey("slowdowns", Slowdowns)
 _ALERTS: Final = web.AppKey("alerts", AlertBook)
 _LOOKS: Final = web.AppKey("looks", list[Look])
 _CENSUS: Final = web.AppKey("census", Census)
@@ -204,11 +211,12 @@ async def _conversation_context(app: web.Application) -> AsyncIterator[None]:
 async def _conversations(app: web.Application) -> AsyncIterator[Journal]:
     settings, metrics, database, tasks = app[keys.SETTINGS], app[keys.METRICS], app[_DATABASE], app[_SIDE_TASKS]
     timing, directory, nodes = settings.timing, app[keys.DIRECTORY], app[keys.NODES]
-    store = InboxStore(database)
+    store = InboxStore(database, on_late_failure=LateFailures(metrics, directory.sub_domain_of))
     outcomes = Outcomes(store, batch_window_s=timing.batch_window_s)
     history = History(database, keep_turns=settings.history_turns, batch_window_s=timing.batch_window_s)
     holds = _holds(app)
-    typing = TypingIndicator(app[_GRAPH], enabled=settings.typing_indicator)
+    slowdowns = app[_SLOWDOWNS] = _slowdowns(app)
+    typing = TypingIndicator(app[_GRAPH], enabled=settings.typing_indicator, slowdowns=slowdowns)
     dispatcher = Dispatcher(
         own_id=lambda: nodes.id,
         turns=_turns(app, outcomes, history, holds, typing),
@@ -224,6 +232,7 @@ async def _conversations(app: web.Application) -> AsyncIterator[Journal]:
     directory.on_change.append(lambda number: tasks.start_passing(holds.recheck(number)))
     tasks.start("rounds", recovery.run())
     tasks.start("holds", holds.run())
+    tasks.start("pending limits", _pending_limits(app, dispatcher).run(timing.pending_look_s))
     journal = Journal(store, dispatcher, metrics, is_open=lambda: recovery.joined, ack_timeout_s=timing.ack_timeout_s)
     try:
         yield journal
@@ -250,6 +259,16 @@ def _holds(app: web.Application) -> Holds:
     return holds
 
 
+def _slowdowns(app: web.Application) -> Slowdowns:
+    settings, metrics = app[keys.SETTINGS], app[keys.METRICS]
+    rate, timing = limits.parse(settings.rate_limit_business), settings.timing
+    slowdowns = Slowdowns(
+        amount=rate.amount, per_s=rate.get_expiry(), pause_s=timing.retry_base_s, max_pause_s=timing.retry_max_s
+    )
+    metrics.show_slowed(lambda: slowdowns.slowed(time.monotonic()))
+    return slowdowns
+
+
 def _turns(app: web.Application, outcomes: Outcomes, history: History, holds: Holds, typing: TypingIndicator) -> Turns:
     settings, metrics = app[keys.SETTINGS], app[keys.METRICS]
     rng = Random()  # noqa: S311 - jitter
@@ -262,6 +281,7 @@ def _turns(app: web.Application, outcomes: Outcomes, history: History, holds: Ho
         metrics=metrics,
         rng=rng,
         retry_base_s=settings.timing.assistant_retry_base_s,
+        limits=TurnLimits(DailyTurns(app[_DATABASE])),
     )
     delivery = Delivery(
         outcomes=outcomes,
@@ -272,6 +292,7 @@ def _turns(app: web.Application, outcomes: Outcomes, history: History, holds: Ho
         metrics=metrics,
         rng=rng,
         timing=settings.timing,
+        slowdowns=app[_SLOWDOWNS],
     )
     return Turns(
         decision=decision,
@@ -282,6 +303,19 @@ def _turns(app: web.Application, outcomes: Outcomes, history: History, holds: Ho
         metrics=metrics,
         reply_max_age_s=settings.reply_max_age_s,
         database_now=DatabaseClock(app[_DATABASE]).now,
+    )
+
+
+def _pending_limits(app: web.Application, dispatcher: Dispatcher) -> PendingLimits:
+    directory = app[keys.DIRECTORY]
+    return PendingLimits(
+        app[_DATABASE],
+        limits=lambda: [
+            PendingLimit(sub_domain=name, phone_number_ids=numbers, most=most)
+            for name, numbers, most in directory.pending_limits()
+        ],
+        own_id=lambda: app[keys.NODES].id,
+        drop=dispatcher.drop,
     )
 
 

@@ -65,6 +65,7 @@ class Timing(BaseModel):
     status_wait_s: Seconds = 30.0
     held_recheck_s: Seconds = 5.0
     alert_look_s: Seconds = 5.0
+    pending_look_s: Seconds = 5.0
     alert_outage_s: Seconds = 15.0  # longer than the election of a new primary
     promote_backoff_max_s: Seconds = 1.0
     retry_base_s: Seconds = 1.0

@@ -18,7 +18,7 @@ from tests.faults.loads import acks_s, answers_s, messages_between, percentile
 from tests.faults.world import World, open_world
 from tests.hub import VAULT, until
 from whatsapp_hub.assistants.chat_completions import FALLBACK_TEXT
-from whatsapp_hub.cloud_api import errors
+from whatsapp_hub.cloud_api.error_codes import CODES
 from whatsapp_hub.cloud_api.errors import Verdict
 from whatsapp_hub.cloud_api.outgoing import read_callback_data
 from whatsapp_hub.demo.faults import Effect, Fault
@@ -61,7 +61,7 @@ async def say_in_order(world: World, number: str, customer: str, count: int = 3,
 
 async def test_every_error_code_that_is_known_has_the_consequence_that_it_should_have() -> None:
     """Each code once, on the first of three messages: to its own customer or, where it stops a business, business."""
-    codes = {code: verdict for code, (verdict, _) in errors._CODES.items()}
+    codes = {code: meaning.verdict for code, meaning in CODES.items()}
     stopping = [code for code, verdict in codes.items() if verdict is Verdict.HOLD]
     numbers = ("101", *[f"9{code:07}" for code in stopping])
     async with open_world(numbers=numbers, timing={"retry_base_s": RETRY_BASE_S}) as world:
@@ -178,7 +178,7 @@ async def test_reply_whose_answer_is_lost_or_cut_is_seen_once_and_the_next_ones_
 async def test_tries_after_refusals_are_spread_and_grow_apart() -> None:
     """Full jitter: each wait is drawn evenly between nothing and a limit that doubles; others notice nothing."""
     async with open_world(timing={"retry_base_s": RETRY_BASE_S, "retry_max_s": 1.6}) as world:
-        world.graph.control.faults.arm(Fault(status=503, code=2, token="token-101", times=None))
+        world.graph.control.faults.arm(Fault(status=500, code=131016, token="token-101", times=None))
         said = [await world.driver.say("101", name_customer(index)) for index in range(25)]
         others = [await world.driver.say("102", name_customer(index)) for index in range(25)]
         await until_tried(world, said[0].number, 120)

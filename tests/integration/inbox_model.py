@@ -20,6 +20,8 @@ SUSPECT_FROM: Final = 2  #: crashes
 NOBODY: Final = ""
 SPILLED: Final = "spilled:"
 UNDELIVERED: Final = "Meta could not deliver the reply"
+PASSING: Final = 131016  #: an error of Meta's that may pass
+MOST_RESENDS: Final = 3
 
 _KEPT: Final = {
     *("conversation", "state", "stage", "owner", "epoch", "attempts", "place", "arrival", "deliveries", "crashes"),
@@ -106,6 +108,16 @@ class Claim:
         parts = [{key: part[key] for key in ("state", "attempt", "failures", "wamid", "rank")} for part in self.parts]
         known = {key: getattr(self, key) for key in ("owner", "epoch", "state", "stage", "attempts", "members")}
         return {**known, "parts": parts, "cleared": self.cleared}
+
+
+def undelivered(code: int | None) -> str:
+    """Return why a message died whose reply Meta reported as failed."""
+    return f"{UNDELIVERED} (error {code})" if code else UNDELIVERED
+
+
+def is_worth_another_send(part: Mapping[str, Any], code: int | None) -> bool:
+    """Whether a part that failed is sent again."""
+    return code == PASSING and part.get("resends", 0) < MOST_RESENDS
 
 
 def order(document: Mapping[str, Any]) -> tuple[int, int]:
@@ -196,11 +208,16 @@ class Model:
     # Statuses
 
     def apply(self, statuses: Sequence[Status], *, interrupted: bool = False) -> list[bool]:
-        """Raise the ranks of parts; what was answered and failed dies, unless the database goes away before that."""
+        """Raise the ranks of parts; what was answered and failed is sent again or dies.
+
+        Unless the database goes away before that.
+        """
         matched = [self._raise_rank(status) for status in statuses]
-        for status in statuses if not interrupted else ():
-            if status.name == "failed":
-                self._kill(status)
+        failed = [status for status in statuses if status.name == "failed" and not interrupted]
+        for status in failed:
+            self._reopen(status)
+        for status in failed:
+            self._kill(status)
         return matched
 
     def _raise_rank(self, status: Status) -> bool:
@@ -227,13 +244,38 @@ class Model:
         fits = max(earliest, self.since.get((key, status.part), -1) + 1) <= status.attempt <= part["attempt"]
         return part if fits and part["wamid"] in {status.wamid, ""} else None
 
+    def _reopen(self, status: Status) -> None:
+        """Queue what was answered again, if what it failed of may pass: at its old place, for whoever finds it."""
+        document = self._find_failed(status)
+        if document is None or document["parts"][status.part]["attempt"] != status.attempt:
+            return
+        part = document["parts"][status.part]
+        if not is_worth_another_send(part, status.code):
+            return
+        self.put_back(f"{status.number}:{status.message}", status.part, part, status.code)
+        document.update(state="queued", stage="replying", owner=NOBODY, epoch=document["epoch"] + 1)
+        document["attempts"] -= 1
+        del document["outcome"]
+
+    def put_back(self, key: str, index: int, part: Document, code: int | None) -> None:
+        """Make a part that failed one that has still to be sent."""
+        self.since[key, index] = part["attempt"]
+        part.update(state="waiting", attempt=part["attempt"] + 1, wamid="", rank=0)
+        part.update(heed=code, resends=part.get("resends", 0) + 1)
+
     def _kill(self, status: Status) -> None:
+        document = self._find_failed(status)
+        if document is not None:
+            document.update(state="dead", reason=undelivered(status.code))
+            del document["outcome"]
+
+    def _find_failed(self, status: Status) -> Document | None:
+        """Find what counts as answered though the part that a status is about has failed."""
         document = self.documents.get(f"{status.number}:{status.message}", {})
         parts = document.get("parts", ())
         ours = document.get("conversation") == f"{status.number}:{status.customer}" and status.part < len(parts)
-        if ours and document.get("outcome") == "replied" and parts[status.part]["rank"] == FAILED:
-            document.update(state="dead", reason=f"{UNDELIVERED} (error {status.code})" if status.code else UNDELIVERED)
-            del document["outcome"]
+        failed = ours and document.get("outcome") == "replied" and parts[status.part]["rank"] == FAILED
+        return document if failed else None
 
     # Dead letters
 
@@ -250,6 +292,8 @@ class Model:
             if part["rank"] == FAILED:
                 self.since[key, index] = part["attempt"]
             if not is_there(part):
+                part.pop("heed", None)
+                part.pop("resends", None)
                 part.update(state="waiting", attempt=part["attempt"] + 1, failures=0, wamid="", rank=0)
         document.update(state="queued", stage="replying" if parts else "new", owner=NOBODY, attempts=0, place=place)
         document.update(arrival=arrival, retried=True, sends=sends, parts=parts, epoch=document["epoch"] + 1)

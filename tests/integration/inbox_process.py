@@ -24,11 +24,14 @@ from whatsapp_hub.conversation.decision import Decision
 from whatsapp_hub.conversation.delivery import Delivery
 from whatsapp_hub.conversation.history import History
 from whatsapp_hub.conversation.holds import Holds
+from whatsapp_hub.conversation.slowdowns import Slowdowns
 from whatsapp_hub.conversation.steps import Wait
 from whatsapp_hub.conversation.turn import Turns
+from whatsapp_hub.conversation.turn_limits import TurnLimits
 from whatsapp_hub.database import Database
 from whatsapp_hub.errors import AssistantFailed
 from whatsapp_hub.inbox.clock import DatabaseClock
+from whatsapp_hub.inbox.daily_turns import DailyTurns
 from whatsapp_hub.inbox.document import InboxRow, Stage, State, row_of, spilled
 from whatsapp_hub.inbox.indexes import ensure_inbox_indexes
 from whatsapp_hub.inbox.nodes import Nodes
@@ -335,10 +338,14 @@ class Process:
             show_typing=lambda *_: None,
             rng=rng,
             retry_base_s=1,
+            limits=TurnLimits(DailyTurns(world.database)),
             **shared,
         )
         sender, may_send = self._outside, self.nodes.may_send
-        delivery = Delivery(sender=sender, may_send=may_send, health=health, rng=rng, timing=TIMING, **shared)
+        plenty = Slowdowns(amount=PLENTY, per_s=1)
+        delivery = Delivery(
+            sender=sender, may_send=may_send, health=health, rng=rng, timing=TIMING, slowdowns=plenty, **shared
+        )
         age: Mapping[str, Any] = {
             "reply_max_age_s": REPLY_MAX_AGE_S,
             "database_now": DatabaseClock(world.database).now,

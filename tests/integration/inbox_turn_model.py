@@ -7,7 +7,7 @@ from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, Final
 
-from tests.integration.inbox_model import FAILED, UNDELIVERED, Claim, Document, Model, order
+from tests.integration.inbox_model import FAILED, Claim, Document, Model, is_worth_another_send, order, undelivered
 
 MOST_ATTEMPTS: Final = 5
 MOST_GATHERED: Final = 50
@@ -159,13 +159,17 @@ class TurnModel:
         """Send the parts, one after the other. The last one is settled together with the outcome."""
         for index, part in enumerate(claim.parts):
             if part["rank"] == FAILED:
-                self._bury(claim, UNDELIVERED)
+                self._take_back(claim, index)
             if _is_through(part):
                 continue
+            if part["state"] == "sending" and claim.cleared != index:
+                self._clear_up(claim, index)
+            if part.get("heed", -1) != -1:
+                part["heed"] = -1
+                part["failures"] += 1
+                self._wait(claim, "backoff")
             if part["state"] == "waiting":
                 self._begin_durably(claim, index)
-            if claim.cleared != index:
-                self._clear_up(claim, index)
             if claim.cleared == index:
                 self._send(claim, index, next(answers, PAUSED))
             if index + 1 < len(claim.parts):
@@ -202,16 +206,26 @@ class TurnModel:
         if not self.model.is_current(claim, "active"):
             raise Ended(LET_GO)
         part, stored = claim.parts[index], self.model.documents[claim.id]["parts"][index]
-        part.update(rank=stored["rank"], wamid=stored["wamid"])
+        part.update(rank=stored["rank"], wamid=stored["wamid"], error=stored.get("error"))
         if part["rank"] == FAILED:
-            self._bury(claim, UNDELIVERED)
-        if part["rank"] > 0:
+            self._take_back(claim, index)
+        elif part["rank"] > 0:
             part["state"] = "sent"
         elif claim.stage != "ambiguous" or not claim.waited:
             claim.waited = True
             self._wait(claim, "ambiguous")
         else:
             self._begin_durably(claim, index)
+
+    def _take_back(self, claim: Claim, index: int) -> None:
+        """See to a part that failed: it is sent again, or the message dies of it."""
+        part = claim.parts[index]
+        if not is_worth_another_send(part, part.get("error")):
+            self._bury(claim, undelivered(part.get("error")))
+        stored = self._ours(claim)
+        self.model.put_back(claim.id, index, stored["parts"][index], part["error"])
+        part.update(stored["parts"][index])
+        stored["stage"] = claim.stage = "replying"
 
     def _begin(self, claim: Claim, index: int) -> None:
         part, claim.cleared = claim.parts[index], index
@@ -246,7 +260,9 @@ class TurnModel:
         document = self.model.documents[claim.id]
         if self.model.is_current(claim, "active") and any(p["rank"] == FAILED for p in document.get("parts", ())):
             self._spend()
-            self._bury(claim, UNDELIVERED)
+            for part, stored in zip(claim.parts, document["parts"], strict=True):
+                part.update(rank=stored["rank"], wamid=stored["wamid"] or part["wamid"], error=stored.get("error"))
+            self._deliver(claim, iter(()))
         outcome = "replied" if claim.parts else "no_reply"
         self._write(claim, (len(claim.parts) - 1,), state="done", outcome=outcome)
         del document["owner"]
@@ -266,6 +282,8 @@ class TurnModel:
             part, stored = claim.parts[index], document["parts"][index]
             stored.update({key: part[key] for key in ("state", "attempt", "failures")})
             stored["wamid"] = part["wamid"] or stored["wamid"]
+            if "heed" in part:
+                stored["heed"] = part["heed"]
         claim.stage = values.get("stage", claim.stage)
 
     def _ours(self, claim: Claim) -> Document:

@@ -89,13 +89,6 @@ def test_wrong_usage_exits_2_and_says_how_to_get_help(arguments: list[str]) -> N
     assert not result.stdout
 
 
-@pytest.mark.parametrize("arguments", [["business", "check", "x"]], ids=" ".join)
-def test_what_is_still_to_come_says_so(arguments: list[str]) -> None:
-    result = run(*arguments)
-    assert result.exit_code == 2
-    assert "not yet" in result.stderr
-
-
 def test_serve_lists_every_fault_at_once() -> None:
     result = run("serve", "--port", "high", LOG_LEVEL="LOUD")
     assert result.exit_code == 2

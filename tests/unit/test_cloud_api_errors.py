@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from random import Random
+from typing import Any
 
 import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from whatsapp_hub.cloud_api.errors import SendResult, Verdict, describe, read_response, retry_delay_s
+from whatsapp_hub.cloud_api.error_codes import CODES
+from whatsapp_hub.cloud_api.errors import (
+    Scope,
+    SendResult,
+    Verdict,
+    describe,
+    read_failure,
+    read_response,
+    retry_delay_s,
+)
 
 GOOD = b'{"messaging_product":"whatsapp","contacts":[{"input":"49","wa_id":"49"}],"messages":[{"id":"wamid.A"}]}'
 
@@ -112,9 +123,75 @@ def test_code_may_be_a_string() -> None:
     assert read_response(401, graph_error("190"), None).code == 190
 
 
-def test_only_the_pair_limit_is_of_one_customer() -> None:
-    assert read_response(400, graph_error(131056), None).pair_limited
-    assert not read_response(400, graph_error(130429), None).pair_limited
+@pytest.mark.parametrize(
+    ("code", "scope"),
+    [
+        (131056, Scope.PAIR),
+        (130429, Scope.NUMBER),
+        (131057, Scope.NUMBER),
+        (80007, Scope.ACCOUNT),
+        (4, Scope.APP),
+        (131016, None),
+        (190, None),
+    ],
+)
+def test_limit_names_whom_it_slows(code: int, scope: Scope | None) -> None:
+    assert read_response(400, graph_error(code), None).scope is scope
+    assert read_failure(code).scope is scope
+
+
+@pytest.mark.parametrize(
+    ("subcode", "reason"),
+    [
+        (463, "190 the access token expired"),
+        ("467", "190 the access token is invalid"),
+        (460, "190 the access token is invalid: the password was changed"),
+        (99, "190 the access token expired or is invalid"),
+        (None, "190 the access token expired or is invalid"),
+        ({}, "190 the access token expired or is invalid"),
+    ],
+)
+def test_subcode_says_what_became_of_the_token(subcode: object, reason: str) -> None:
+    result = read_response(401, graph_error(190, error_subcode=subcode), None)
+
+    assert (result.verdict, result.reason, result.retry_after_s) == (Verdict.HOLD, reason, None)
+
+
+def test_error_data_may_be_a_text() -> None:
+    body = graph_error(131047, error_data="More than 24 hours have passed", error_user_msg=None)
+
+    assert read_response(400, body, None) == read_response(400, graph_error(131047), None)
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda error: [error],
+        lambda error: {"error": error},
+        lambda error: {"error": [error["error"]]},
+        lambda error: {"errors": [error["error"]]},
+        lambda error: [{"error": {"message": "upstream", "error": error["error"]}}],
+    ],
+)
+def test_error_that_something_wrapped_is_found(wrap: Callable[[Any], Any]) -> None:
+    body = orjson.dumps(wrap(orjson.loads(graph_error(131056))))
+
+    assert read_response(500, body, None).code == 131056
+
+
+@pytest.mark.parametrize("status", [502, 503, 504])
+def test_gateway_that_speaks_in_graphs_form_is_not_graph(status: int) -> None:
+    result = read_response(status, graph_error(status), None)
+
+    assert (result.verdict, result.code) == (Verdict.UNKNOWN, None)
+
+
+def test_code_of_a_failed_status_means_what_it_means_in_an_answer() -> None:
+    for code in CODES:
+        assert read_failure(code) == read_response(400, graph_error(code), None)
+    assert read_failure(7) == SendResult(
+        verdict=Verdict.DEAD, code=7, reason="7 not a code that the hub knows", retry_after_s=None
+    )
 
 
 @pytest.mark.parametrize(
@@ -157,10 +234,15 @@ def test_delay_stays_within_full_jitter(attempt: int, seed: int) -> None:
 
 @pytest.mark.parametrize(("attempt", "least_s"), [(1, 1), (2, 4), (3, 16), (4, 64), (9, 256)])
 def test_pair_limit_waits_four_to_the_nth(attempt: int, least_s: float) -> None:
-    result = SendResult(verdict=Verdict.RETRY, pair_limited=True)
+    result = read_failure(131056)
 
     assert least_s <= retry_delay_s(result, attempt, Random(1)) <= least_s * 1.25
     assert 0.01 * least_s <= retry_delay_s(result, attempt, Random(1), base_s=0.01) <= 0.0125 * least_s
+
+
+@pytest.mark.parametrize(("attempt", "least_s"), [(1, 1), (2, 4), (3, 16), (4, 60), (9, 60)])
+def test_service_that_is_down_is_given_four_to_the_nth_up_to_a_minute(attempt: int, least_s: float) -> None:
+    assert least_s <= retry_delay_s(read_failure(2), attempt, Random(1)) <= least_s * 1.25
 
 
 def test_retry_after_is_respected_and_spread() -> None:

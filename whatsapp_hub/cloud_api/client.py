@@ -83,14 +83,14 @@ class GraphClient:
         self._metrics.count_graph("messages", result.verdict.value)
         return result
 
-    async def show_typing(self, *, phone_number_id: str, token: str, message_id: str) -> None:
-        """Mark a message as read and show "typing", unless sends need the connections.
+    async def show_typing(self, *, phone_number_id: str, token: str, message_id: str) -> SendResult | None:
+        """Mark a message as read and show "typing", unless sends need the connections: then None comes back.
 
         Raises nothing but ``CancelledError``.
         """
         if self._typings >= self._max_typings or self._sends + self._typings >= self._max_busy_for_typing:
             self._metrics.count_graph("typing", "skipped")
-            return
+            return None
         self._typings += 1
         try:
             async with self._slots.slot(phone_number_id):
@@ -101,6 +101,7 @@ class GraphClient:
         self._metrics.count_graph("typing", result.verdict.value)
         if result.verdict is not Verdict.SENT:
             logger.debug("typing not shown", extra={"phone_number_id": phone_number_id, "reason": result.reason})
+        return result
 
     async def _post(self, phone_number_id: str, token: str, body: _Body, times: aiohttp.ClientTimeout) -> SendResult:
         if not (token and token.isascii() and token.isprintable()):

@@ -10,9 +10,10 @@ import click
 import orjson
 
 from whatsapp_hub.commands.business_add import TOKEN, add
+from whatsapp_hub.commands.business_check import check
 from whatsapp_hub.commands.business_fields import NEVER, parse_expiry
 from whatsapp_hub.commands.database import read_settings, run_on_database
-from whatsapp_hub.commands.failures import Failure, NotYet
+from whatsapp_hub.commands.failures import Failure
 from whatsapp_hub.commands.printing import plain, print_fields, print_table
 from whatsapp_hub.commands.tenants import BusinessDocuments, describe, open_vault
 from whatsapp_hub.settings import Settings
@@ -32,6 +33,7 @@ def command() -> None:
 
 
 command.add_command(add)
+command.add_command(check)
 
 
 @command.command("list", epilog="Example: whatsapp-hub business list --json")
@@ -118,14 +120,6 @@ def set_token(*, sub_domain: str, expires: str | None, **options: Any) -> None:
     click.echo(f"The access token of {plain(sub_domain)} is stored.")
     if expires is None and isinstance(before, datetime):
         click.echo(f"Its expiry is still the one stored before, {before:%Y-%m-%d}; --expires says another.", err=True)
-
-
-@command.command("check", epilog="Example: whatsapp-hub business check bakery")
-@_SUB_DOMAIN
-def check_business(*, sub_domain: str) -> None:
-    """Ask Meta whether a business's token and numbers are right (not yet)."""
-    del sub_domain
-    raise NotYet("whatsapp-hub business check")
 
 
 def _on_documents(settings: Settings, work: Callable[[BusinessDocuments], Awaitable[T]]) -> T:

@@ -21,6 +21,7 @@ from whatsapp_hub.commands.doctor_security import check_security
 from whatsapp_hub.commands.doctor_tenants import check_dead_letters, check_tenants
 from whatsapp_hub.commands.failures import FAILED, WRONG_USAGE, as_failure
 from whatsapp_hub.commands.findings import Finding, Verdict, mend, note, ok
+from whatsapp_hub.commands.graph_checks import check_graph
 from whatsapp_hub.commands.printing import plain
 from whatsapp_hub.database import Database
 from whatsapp_hub.errors import SettingsInvalid, StoreUnavailable
@@ -35,17 +36,18 @@ _COLOURS: Final = {Verdict.OK: "green", Verdict.NOTE: "yellow", Verdict.MEND: "r
     "doctor", short_help="Say what is wrong and how to mend it.", epilog="Example: whatsapp-hub doctor --json"
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--offline", is_flag=True, help="Ask nothing of Meta's Graph API.")
 @click.pass_context
-def command(ctx: click.Context, *, as_json: bool) -> None:
+def command(ctx: click.Context, *, as_json: bool, offline: bool) -> None:
     """Check settings, database, indexes and businesses, and say how to mend what is wrong.
 
-    Changes nothing, and may run beside a server. Exit status: 0 all good, 1 something to mend, 2 settings with which
-    `serve` would not start.
+    Asks the Graph API once for each business whether it takes its access token. Changes nothing, and may run beside a
+    server. Exit status: 0 all good, 1 something to mend, 2 settings with which `serve` would not start.
     """
     settings, faults = _check_settings()
     findings = [*faults, _check_files()]
     if settings is not None:
-        findings += [*check_security(settings), *_check_database(settings)]
+        findings += [*check_security(settings), *_check_database(settings, offline=offline)]
     if as_json:
         click.echo(orjson.dumps([asdict(finding) for finding in findings], option=orjson.OPT_INDENT_2))
     else:
@@ -80,18 +82,20 @@ def _check_files() -> Finding:
     )
 
 
-def _check_database(settings: Settings) -> list[Finding]:
+def _check_database(settings: Settings, *, offline: bool) -> list[Finding]:
     try:
-        return run_on_database(settings, lambda database: _look(database, settings))
+        return run_on_database(settings, lambda database: _look(database, settings, offline=offline))
     except StoreUnavailable as exc:
         return [mend("database", str(as_failure(exc)), "start it, or correct MONGODB_URI, its user or its password")]
 
 
-async def _look(database: Database, settings: Settings) -> list[Finding]:
+async def _look(database: Database, settings: Settings, *, offline: bool) -> list[Finding]:
     findings = [*await check_server(database), await check_write_concern(database)]
     findings += [await check_collections(database), *await check_indexes(database, settings)]
     if settings.encryption_secret is not None:
         findings += await check_tenants(database, settings)
+        if not offline:
+            findings += await check_graph(database, settings)
     return [*findings, await check_dead_letters(database)]
 
 

@@ -48,15 +48,6 @@ class WrongSettings(Failure):
     exit_code = WRONG_USAGE
 
 
-class NotYet(Failure):
-    """A command of the contract that is still to come."""
-
-    exit_code = WRONG_USAGE
-
-    def __init__(self, command: str) -> None:
-        super().__init__(f"not yet: `{command}` comes with a later version.")
-
-
 def as_failure(error: HubError) -> Failure:
     """Say what a command's error means and what to do about it."""
     match error:

@@ -18,6 +18,7 @@ from whatsapp_hub.cloud_api.replies import Reply
 from whatsapp_hub.conversation.history import History
 from whatsapp_hub.conversation.holds import Holds
 from whatsapp_hub.conversation.steps import CannotGoOn, Dead, Later, StepBack, begin, write_stage
+from whatsapp_hub.conversation.turn_limits import TurnLimits
 from whatsapp_hub.errors import AssistantFailed
 from whatsapp_hub.inbox.document import SUSPECT_FROM_CRASHES, InboxRow, Part, Stage
 from whatsapp_hub.inbox.outcomes import MOST_GATHERED, Outcomes
@@ -46,6 +47,7 @@ class Decision:
         metrics: Metrics,
         rng: Random,
         retry_base_s: float,
+        limits: TurnLimits,
     ) -> None:
         """Take what deciding needs. A failed assistant is asked again after ``retry_base_s``, then twice that, ..."""
         self._outcomes = outcomes
@@ -56,6 +58,7 @@ class Decision:
         self._metrics = metrics
         self._rng = rng
         self._retry_base_s = retry_base_s
+        self._limits = limits
         self._with_little_company = asyncio.Semaphore(SUSPECTS_AT_ONCE)
         self._alone = asyncio.Semaphore(1)
 
@@ -80,8 +83,9 @@ class Decision:
         messages = tuple(map(customer_message, taken))
         replies: Sequence[Reply] = ()
         if any(wants_reply(message.kind) for message in messages):
+            instead = await self._limits.check(row, business) if _has_limit(business) else None
             async with self._quarantine(row):
-                replies = await self._ask(row, business, messages, history)
+                replies = instead or await self._ask(row, business, messages, history)
         row.said = joined(messages)
         row.members = [other.id for other in taken if other is not row]
         row.parts = [
@@ -164,6 +168,10 @@ class Decision:
         values = {"members": row.members, "parts": [part.to_document() for part in row.parts]}
         await write_stage(self._outcomes, row, values, stage=Stage.REPLYING)
         await self._outcomes.finish_members(row)
+
+
+def _has_limit(business: Business) -> bool:
+    return business.assistant is not None and business.assistant.max_turns_per_day is not None
 
 
 def _goes_alone(queued: InboxRow) -> bool:

@@ -6,22 +6,33 @@ has come for long enough is it sent again, under a new attempt number, and count
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from random import Random
 from typing import Final, Protocol
 
-from whatsapp_hub.cloud_api.errors import SendResult, Verdict, retry_delay_s
+from whatsapp_hub.cloud_api.error_codes import LOOK_AGAIN_S
+from whatsapp_hub.cloud_api.errors import (
+    MAX_RETRY_AFTER_S,
+    Scope,
+    SendResult,
+    Verdict,
+    read_failure,
+    retry_delay_s,
+)
 from whatsapp_hub.cloud_api.messages import FAILED_RANK
 from whatsapp_hub.cloud_api.outgoing import build_send, callback_data
 from whatsapp_hub.conversation.decision import MAX_ATTEMPTS
 from whatsapp_hub.conversation.holds import HoldKind, Holds
+from whatsapp_hub.conversation.slowdowns import Slot, Slowdowns, sending_of
 from whatsapp_hub.conversation.steps import CannotGoOn, Dead, Held, Later, begin, parts_values, write_stage
 from whatsapp_hub.errors import NotOurs
-from whatsapp_hub.inbox.document import InboxRow, Part, PartState, Stage, State
+from whatsapp_hub.inbox.document import HEEDED, InboxRow, Part, PartState, Stage, State
+from whatsapp_hub.inbox.late_failures import failure_reason, may_be_sent_again, take_back
 from whatsapp_hub.inbox.outcomes import Outcomes
-from whatsapp_hub.inbox.store import failure_reason
 from whatsapp_hub.settings import Timing
 from whatsapp_hub.telemetry.health import Health
 from whatsapp_hub.telemetry.metrics import Metrics
@@ -29,7 +40,7 @@ from whatsapp_hub.tenants.business import Business
 
 logger = logging.getLogger("conversation")
 
-FEW_TRIES: Final = frozenset({1, 131000})  # codes that say so little that they are tried a few times only
+LONGEST_SLEEP_S: Final = 2.0  # a turn that waits longer for its moment gives its place to another
 
 
 class Sender(Protocol):
@@ -54,6 +65,7 @@ class Delivery:
         metrics: Metrics,
         rng: Random,
         timing: Timing,
+        slowdowns: Slowdowns,
     ) -> None:
         """Take what sending needs; ``health`` knows when no status could be received."""
         self._outcomes = outcomes
@@ -64,6 +76,7 @@ class Delivery:
         self._metrics = metrics
         self._rng = rng
         self._timing = timing
+        self._slowdowns = slowdowns
 
     async def deliver(self, row: InboxRow, business: Business) -> None:
         """Send what has not been sent. The last part is left for the caller to settle, together with the outcome.
@@ -76,12 +89,10 @@ class Delivery:
         began = time.perf_counter()
         for index, part in enumerate(row.parts):
             if part.rank == FAILED_RANK:
-                raise Dead(failure_reason(None))
+                await self._take_back(row, index)
             if _is_settled(part):
                 continue
-            if part.state is PartState.WAITING:
-                await self._begin(row, index)
-            if row.cleared == index or await self._clear(row, index):
+            if await self._make_ready(row, index, business):
                 await self._send(row, index, part, business)
             if index + 1 < len(row.parts):
                 # One write: this part is settled, and the next may have been sent from now on, unless it is there.
@@ -90,6 +101,35 @@ class Delivery:
                     begin(row, other)
                 await write_stage(self._outcomes, row, parts_values(row, index, *following), stage=Stage.REPLYING)
         self._metrics.observe_turn("send", time.perf_counter() - began)
+
+    async def _make_ready(self, row: InboxRow, index: int, business: Business) -> bool:
+        """Return when a part may be sent, and is known as such; False if a status says that it is there."""
+        part = row.parts[index]
+        if part.state is PartState.SENDING and row.cleared != index and not await self._clear(row, index):
+            return False
+        if part.heed not in {None, HEEDED}:
+            raise self._heed(row, part, business)
+        await self._keep_pace(row, part, business)
+        if part.state is PartState.WAITING:
+            await self._begin(row, index)
+        return True
+
+    async def _keep_pace(self, row: InboxRow, part: Part, business: Business) -> None:
+        """Wait for the moment of the next send: here if it is near, else in the database."""
+        sending = sending_of(row, business)
+        while True:
+            slot = None if row.slot is None else Slot(*row.slot)
+            row.slot = None
+            now = time.monotonic()
+            if slot is None or not self._slowdowns.is_good(sending, slot):
+                slot = self._slowdowns.reserve(sending, now)
+            if slot is None or slot.moment <= now:
+                return
+            row.slot = slot
+            if slot.moment - now > LONGEST_SLEEP_S:
+                part.state, row.cleared = PartState.WAITING, None
+                raise Later(Stage.BACKOFF, slot.moment - now)
+            await asyncio.sleep(slot.moment - now)
 
     async def _send(self, row: InboxRow, index: int, part: Part, business: Business) -> None:
         row.cleared = None
@@ -131,11 +171,43 @@ class Delivery:
         if not self._may_send():
             return NotOurs()
         part.failures += 1
-        if result.code in FEW_TRIES and part.failures >= MAX_ATTEMPTS:
+        if result.few_tries and part.failures >= MAX_ATTEMPTS:
             return Dead(f"failed {MAX_ATTEMPTS} times: {result.reason}")
+        return Later(Stage.BACKOFF, self._delay_s(row, part, result, business))
+
+    def _delay_s(self, row: InboxRow, part: Part, result: SendResult, business: Business) -> float:
+        """Return how long a send that was refused for now waits; a limit slows whom it concerns, too."""
         timing = self._timing
-        delay_s = retry_delay_s(result, part.failures, self._rng, base_s=timing.retry_base_s, max_s=timing.retry_max_s)
-        return Later(Stage.BACKOFF, delay_s)
+        if result.scope is None or result.scope is Scope.PAIR:
+            base_s, max_s = timing.retry_base_s, timing.retry_max_s
+            return retry_delay_s(result, part.failures, self._rng, base_s=base_s, max_s=max_s)
+        sending, now = sending_of(row, business), time.monotonic()
+        paused = self._slowdowns.slow(sending, result.scope, now, result.retry_after_s)
+        if paused is not None:
+            logger.warning("slowed down", extra={"slowed": paused, "reason": result.reason})
+        slot = self._slowdowns.reserve(sending, now)
+        row.slot = slot
+        return 0.0 if slot is None else slot.moment - now
+
+    def _heed(self, row: InboxRow, part: Part, business: Business) -> CannotGoOn | NotOurs:
+        """Do what a ``failed`` status asks for before its part is sent again: as if a send had just failed with it."""
+        assert part.heed is not None  # noqa: S101 - asked by the caller
+        result = read_failure(part.heed)
+        part.heed = HEEDED
+        if result.verdict is Verdict.HOLD:
+            # Also where only another token would help: this one may be that, or the process a new one.
+            part.failures += 1
+            wait_s = (result.retry_after_s or LOOK_AGAIN_S) * 2.0 ** min(part.failures - 1, 10)
+            result = replace(result, retry_after_s=min(wait_s, MAX_RETRY_AFTER_S))
+        return self._not_sent(row, part, result, business)
+
+    async def _take_back(self, row: InboxRow, index: int) -> None:
+        """See to a part that Meta reported as failed: it is sent again, or the message dies of it."""
+        part = row.parts[index]
+        if not may_be_sent_again(part):
+            raise Dead(failure_reason(part.error))
+        as_seen = {f"parts.{index}.rank": FAILED_RANK, f"parts.{index}.attempt": part.attempt}
+        await write_stage(self._outcomes, row, take_back(part, index), stage=Stage.REPLYING, also=as_seen)
 
     def _ambiguous(self, row: InboxRow, business: Business) -> Later:
         self._metrics.count_reply("ambiguous", business.sub_domain)
@@ -146,9 +218,10 @@ class Delivery:
         """Clear up a part that may have been sent: False if a status says that it was, True if it may be sent again."""
         part = row.parts[index]
         told = (await self._read_again(row)).parts[index]
-        part.rank, part.wamid = told.rank, told.wamid
+        part.rank, part.wamid, part.error = told.rank, told.wamid, told.error
         if part.rank == FAILED_RANK:
-            raise Dead(failure_reason(None))
+            await self._take_back(row, index)
+            return True
         if part.rank > 0:
             part.state = PartState.SENT
             return False

@@ -165,6 +165,14 @@ class Dispatcher:
         for row_id in [row_id for row_id in self._parked if row_id.startswith(f"{phone_number_id}:")]:
             self._wake(row_id, Stage.HELD)
 
+    def drop(self, conversation_id: ConversationId, row_id: str) -> None:
+        """Let go of an active message that was given up in the database; a turn that is on finds that itself."""
+        conversation = self._memory.get(conversation_id)
+        if conversation is not None and conversation.active is not None and conversation.active.id == row_id:
+            self._unpark(conversation)
+            self._free(conversation)
+            self._memory.forget(conversation)
+
     def abandon(self) -> None:
         """Drop everything at once: nothing in memory is ours any more."""
         for conversation in self._memory.drop_all():

@@ -33,7 +33,6 @@ from whatsapp_hub.conversation.steps import (
 from whatsapp_hub.errors import NotOurs, StoreUnavailable
 from whatsapp_hub.inbox.document import InboxRow, Outcome, Stage, State
 from whatsapp_hub.inbox.outcomes import Outcomes
-from whatsapp_hub.inbox.store import failure_reason
 from whatsapp_hub.telemetry.metrics import Metrics
 from whatsapp_hub.tenants.business import Business
 
@@ -101,7 +100,8 @@ class Turns:
             raise Dead("the business was switched off before its reply was sent")
         remember = await self._to_remember(row, business)
         await self._delivery.deliver(row, business)
-        await self._finish(row, remember)
+        while not await self._finish(row, remember):
+            await self._delivery.deliver(row, business)  # which sees to the part that failed
 
     async def _is_too_old(self, row: InboxRow) -> bool:
         """Judge by two clocks: one that has jumped must not bury what a customer has just written."""
@@ -131,8 +131,8 @@ class Turns:
                 await self._bury(row, reason)
         return End.FINISHED
 
-    async def _finish(self, row: InboxRow, remember: Entry | None) -> None:
-        """Release the lock: answered, or nothing to answer."""
+    async def _finish(self, row: InboxRow, remember: Entry | None) -> bool:
+        """Release the lock: answered, or nothing to answer. False where a part has failed meanwhile."""
         remembered = self._history.append(remember) if remember else None
         values = {
             "state": State.DONE.value,
@@ -142,14 +142,16 @@ class Turns:
         }
         not_failed = {"parts.rank": {"$ne": FAILED_RANK}}
         if not await self._outcomes.write(row, values, unset=["owner"], also=not_failed):
-            await self._bury_if_failed(row)
+            await self._read_failures(row)
+            return False
         if remembered is None:
-            return
+            return True
         self._metrics.observe_turn("total", max(0.0, time.time() - row.arrival / 1e9))
         try:
             await remembered
         except StoreUnavailable:  # no part of the promise: the customer has the answer
             logger.warning("turn not remembered", extra={"message_id": row.message_id})
+        return True
 
     async def _to_remember(self, row: InboxRow, business: Business) -> Entry:
         if not row.said:  # decided by another process
@@ -163,12 +165,13 @@ class Turns:
             reply="\n".join(read_text(part.body)[1] for part in row.parts),
         )
 
-    async def _bury_if_failed(self, row: InboxRow) -> None:
+    async def _read_failures(self, row: InboxRow) -> None:
         """The release did not match: Meta's ``failed`` status was faster, or the row is not ours any more."""
         stored = (await self._outcomes.rows([row.id])).get(row.id)
         if stored is None or not any(part.rank == FAILED_RANK for part in stored.parts):
             raise NotOurs
-        raise Dead(failure_reason(None))
+        for part, told in zip(row.parts, stored.parts, strict=True):
+            part.rank, part.wamid, part.error = told.rank, told.wamid or part.wamid, told.error
 
     async def _bury(self, row: InboxRow, reason: str) -> None:
         logger.error("dead letter", extra={"message_id": row.message_id, "reason": reason})

@@ -109,6 +109,7 @@ class Faults:
 
 async def misbehave(request: web.Request, fault: Fault, answer: bytes, error: bytes) -> web.StreamResponse:
     """Answer with what ``fault`` makes of ``answer``; ``error`` is the server's error form."""
+    headers = {"Retry-After": fault.retry_after} if fault.retry_after else None
     match fault.effect:
         case Effect.HANG | Effect.CLOSE_BEFORE | Effect.CLOSE_AFTER:
             await asyncio.sleep(fault.delay_s if fault.effect is Effect.HANG else 0)
@@ -116,9 +117,8 @@ async def misbehave(request: web.Request, fault: Fault, answer: bytes, error: by
         case Effect.CUT | Effect.SLOW_BODY:
             return await _trickle(request, fault, answer)
         case Effect.GARBAGE:
-            return web.Response(text=fault.body, status=fault.status or 502, content_type="text/html")
+            return web.Response(text=fault.body, status=fault.status or 502, content_type="text/html", headers=headers)
         case Effect.ERROR:
-            headers = {"Retry-After": fault.retry_after} if fault.retry_after else None
             return json_answer(error, status=fault.status or 400, headers=headers)
         case Effect.TRUNCATED:
             answer = answer[: len(answer) // 2]

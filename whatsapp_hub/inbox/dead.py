@@ -134,4 +134,5 @@ def _to_send_again(part: Mapping[str, Any]) -> dict[str, Any]:
     again = {"state": PartState.WAITING.value, "attempt": part["attempt"] + 1, "failures": 0, "wamid": "", "rank": 0}
     # What failed is not there, whatever a status of it says that comes late.
     void = {"void_attempts": part["attempt"]} if part["rank"] == FAILED_RANK else {}
-    return {**part, **again, **void}
+    kept = {name: value for name, value in part.items() if name not in {"resends", "heed"}}
+    return {**kept, **again, **void}

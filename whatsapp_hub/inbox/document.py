@@ -62,6 +62,8 @@ class PartState(StrEnum):
     SENT = "sent"
 
 
+#: Not a code of Meta's: what a part had to wait for is over.
+HEEDED: Final = -1
 #: A message that was being worked on when a process died, so often, may be what killed it.
 SUSPECT_FROM_CRASHES: Final = 2
 
@@ -87,6 +89,9 @@ class Part:
     wamid: str = ""  #: Meta's id of what was sent; empty as long as it is not known
     rank: int = 0  #: the greatest that a status has told
     void_attempts: int = 0  #: statuses of attempts up to this one are of something else, or of what had failed
+    error: int | None = None  #: the code of its ``failed`` status
+    resends: int = 0  #: how often it was sent again because of one that may pass
+    heed: int | None = None  #: the code that has to be acted on before it is sent again; ``HEEDED``: it was
 
     def to_document(self) -> dict[str, Any]:
         """Return the part as it is stored."""
@@ -113,6 +118,9 @@ class Part:
             wamid=document["wamid"],
             rank=document.get("rank", 0),
             void_attempts=document.get("void_attempts", 0),
+            error=document.get("error"),
+            resends=document.get("resends", 0),
+            heed=document.get("heed"),
         )
 
 
@@ -139,6 +147,7 @@ class InboxRow:
     cleared: int | None = None  #: the part that was marked as "may have been sent" for a send not yet begun
     waiting_since: float = 0.0  #: monotonic seconds; when it began to wait for a status
     said: str = field(default="", repr=False)  #: what the customer said in this turn
+    slot: tuple[float, float] | None = None  #: monotonic seconds; when its next part may go, and when that was said
 
     @property
     def phone_number_id(self) -> str:

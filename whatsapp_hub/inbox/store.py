@@ -8,7 +8,8 @@ stamps are read back. Any error of the driver becomes ``StoreUnavailable``, whic
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+import secrets
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -28,6 +29,13 @@ from whatsapp_hub.cloud_api.outgoing import CallbackData
 from whatsapp_hub.database import Database
 from whatsapp_hub.errors import StoreUnavailable
 from whatsapp_hub.inbox.document import InboxRow, Outcome, State
+from whatsapp_hub.inbox.late_failures import (
+    MOST_RESENDS,
+    failure_reason,
+    is_counted,
+    is_worth_another_send,
+    reopening,
+)
 
 logger = logging.getLogger("inbox")
 
@@ -102,10 +110,16 @@ def encode(document: Mapping[str, Any]) -> RawBSONDocument | None:
 class InboxStore:
     """The ``inbox`` and ``events`` collections, as webhooks and turns use them."""
 
-    def __init__(self, database: Database) -> None:
-        """Work on this database."""
+    def __init__(
+        self, database: Database, *, on_late_failure: Callable[[StatusWrite, bool], None] = lambda *_: None
+    ) -> None:
+        """Work on this database.
+
+        ``on_late_failure`` is told once of each status that took an answer back, and whether its message died of that.
+        """
         self._inbox = database.inbox
         self._events = database.events
+        self._on_late_failure = on_late_failure
 
     async def insert(self, units: Sequence[Sequence[RawBSONDocument]]) -> list[list[Inserted]]:
         """Insert all documents of all units in one go; return what became of each."""
@@ -154,17 +168,36 @@ class InboxStore:
         failed = [write for write in writes if write.status.rank == FAILED_RANK]
         with unknown_on_error("apply statuses"):
             result = await self._inbox.bulk_write(operations, ordered=False)
-            if failed:
-                await self._inbox.bulk_write([UpdateOne(*_late_failure(write)) for write in failed], ordered=False)
             if result.matched_count == len(writes):
-                return [True] * len(writes)
-            ids = list({write.row_id for write in writes})
-            found = self._inbox.find(
-                {"_id": {"$in": ids}},
-                {"conversation": 1, "parts.attempt": 1, "parts.void_attempts": 1, "parts.wamid": 1},
-            )
-            rows = {row["_id"]: row async for row in found}
+                matched = [True] * len(writes)
+            else:
+                matched = await self._find_matches(writes)
+            if failed:
+                passing = [write for write in failed if is_worth_another_send(write.status.error_code)]
+                await self._take_back(passing, _reopening, died=False)
+                await self._take_back(failed, _late_failure, died=True)  # those that are still failed
+        return matched
+
+    async def _find_matches(self, writes: Sequence[StatusWrite]) -> list[bool]:
+        ids = list({write.row_id for write in writes})
+        wanted = {"conversation": 1, "parts.attempt": 1, "parts.void_attempts": 1, "parts.wamid": 1}
+        rows = {row["_id"]: row async for row in self._inbox.find({"_id": {"$in": ids}}, wanted)}
         return [_matches(write, rows.get(write.row_id)) for write in writes]
+
+    async def _take_back(
+        self, writes: Sequence[StatusWrite], build: Callable[[StatusWrite, str], UpdateOne], *, died: bool
+    ) -> None:
+        """Do what follows for messages that counted as answered; whose turn is on, that turn sees to it itself."""
+        if not writes:
+            return
+        stamps = {secrets.token_hex(12): write for write in writes}
+        updates = [build(write, stamp) for stamp, write in stamps.items()]
+        if not (await self._inbox.bulk_write(updates, ordered=False)).modified_count:
+            return
+        ids = list({write.row_id for write in writes})
+        async for row in self._inbox.find({"_id": {"$in": ids}}, {"late": 1}):
+            if write := stamps.get(row.get("late", "")):
+                self._on_late_failure(write, died)
 
     async def write_fenced(self, writes: Sequence[FencedWrite]) -> list[bool]:
         """Apply updates of documents that this process owns; False where the document is not ours any more."""
@@ -297,25 +330,30 @@ def _status_update(write: StatusWrite) -> dict[str, Any]:
     return {"$max": {f"{part}.rank": write.status.rank}, "$set": values}
 
 
-def _late_failure(write: StatusWrite) -> tuple[dict[str, Any], dict[str, Any]]:
-    """A message that counted as answered was not delivered after all."""
-    code = write.status.error_code
-    return (
-        {
-            "_id": write.row_id,
-            "conversation": write.conversation,
-            "state": State.DONE.value,
-            "outcome": Outcome.REPLIED.value,
-            f"parts.{write.target.part}.rank": FAILED_RANK,
-        },
-        {
-            "$set": {"state": State.DEAD.value, "reason": failure_reason(code)},
-            "$currentDate": {"dead_at": True},
-            "$unset": {"done_at": "", "outcome": ""},
-        },
+def _reopening(write: StatusWrite, stamp: str) -> UpdateOne:
+    """Send a part again that was not delivered for a reason that may pass."""
+    index, attempt, code = write.target.part, write.target.attempt, write.status.error_code
+    assert code is not None  # noqa: S101 - only those with a code get here
+    query = _answered_and_failed(write) | {f"parts.{index}.attempt": attempt}
+    if is_counted(code):
+        query[f"parts.{index}.resends"] = {"$not": {"$gte": MOST_RESENDS}}
+    return UpdateOne(query, reopening(index, attempt=attempt, code=code, stamp=stamp))
+
+
+def _late_failure(write: StatusWrite, stamp: str) -> UpdateOne:
+    """Give up a message that counted as answered and was not delivered after all."""
+    values = {"state": State.DEAD.value, "reason": failure_reason(write.status.error_code), "late": stamp}
+    return UpdateOne(
+        _answered_and_failed(write),
+        {"$set": values, "$currentDate": {"dead_at": True}, "$unset": {"done_at": "", "outcome": ""}},
     )
 
 
-def failure_reason(code: int | None) -> str:
-    """Say in words that Meta reported a sent message as failed."""
-    return f"Meta could not deliver the reply (error {code})" if code else "Meta could not deliver the reply"
+def _answered_and_failed(write: StatusWrite) -> dict[str, Any]:
+    return {
+        "_id": write.row_id,
+        "conversation": write.conversation,
+        "state": State.DONE.value,
+        "outcome": Outcome.REPLIED.value,
+        f"parts.{write.target.part}.rank": FAILED_RANK,
+    }

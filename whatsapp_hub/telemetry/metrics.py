@@ -6,7 +6,8 @@ labelled metrics are looked up once, so a count costs about a microsecond.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Final, Generic, TypeVar
 
 from prometheus_client import (
@@ -31,6 +32,7 @@ OTHER: Final = "other"  #: every business beyond the cap
 ITEM_KINDS: Final = ("message", "status", "other")
 ITEM_OUTCOMES: Final = ("new", "duplicate", "ignored")
 ALERT_OUTCOMES: Final = ("sent", "failed")
+SLOWED_SCOPES: Final = ("number", "account", "app")
 TURN_STAGES: Final = ("queue", "assistant", "send", "total")
 
 _FAST_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
@@ -110,6 +112,7 @@ class Metrics:
         self.assistant_requests = self._counter(
             "whatsapp_hub_assistant_requests", "What became of questions to a model.", "outcome"
         )
+        self.slowed = self._gauge("whatsapp_hub_slowed", "What a limit of Meta's slows down now.", "scope")
         self._replies = _Children(self.replies.labels)
         self._turn = _Children(self.turn.labels)
         self._graph_requests = _Children(self.graph_requests.labels)
@@ -181,6 +184,15 @@ class Metrics:
     def set_held(self, reasons: Mapping[str, str]) -> None:
         """Replace the businesses that are held, by subdomain, each with its reason in a few fixed words."""
         self._replace(self.business_held, (((business, reason), 1) for business, reason in reasons.items()), merge=_add)
+
+    def show_slowed(self, slowed: Callable[[], Sequence[str]]) -> None:
+        """Count what ``slowed`` names, by what stands before the colon, whenever somebody looks."""
+
+        def count(scope: str) -> float:
+            return sum(name.partition(":")[0] == scope for name in slowed())
+
+        for scope in SLOWED_SCOPES:
+            self.slowed.labels(scope).set_function(partial(count, scope))
 
     def set_token_expiry(self, seconds: Mapping[str, float]) -> None:
         """Replace the time until the tokens expire, by subdomain; of those beyond the cap the least counts."""

@@ -19,6 +19,8 @@ class AssistantChoice:
     fallback_text: str | None = None
     temperature: float | None = None
     options: Mapping[str, object] = field(default_factory=dict, repr=False)  #: whatever else the document says
+    max_turns_per_day: int | None = None  #: of the business, by UTC; None: any number
+    limit_text: str | None = None  #: said once a day to each customer beyond that
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +37,7 @@ class Business:
     token_expires_at: datetime | None = None
     assistant: AssistantChoice | None = None
     fault: str | None = None  #: why nothing may be sent for it, in words for the operator
+    messages_per_second: int | None = None  #: what each of its numbers may send; None: as RATE_LIMIT_BUSINESS says
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -135,6 +135,10 @@ class Directory:
         """Return when access tokens expire, by subdomain, as of the table."""
         return self._table.token_expiries()
 
+    def pending_limits(self) -> list[tuple[str, tuple[str, ...], int]]:
+        """Return subdomain, numbers and limit of the businesses that limit how many messages wait, as of the table."""
+        return self._table.pending_limits()
+
     async def refresh(self) -> None:
         """Read the table behind ``webhook_keys``, ``problems`` and the like. Raises ``StoreUnavailable``."""
         await self._follower.refresh()

@@ -27,6 +27,7 @@ ROW_FIELDS: Final = (
     "whatsappAppSecret",
     "whatsappVerifyToken",
     "whatsappTokenExpiresAt",
+    "assistant.maxPending",
 )
 #: What ``read_business`` looks at.
 BUSINESS_FIELDS: Final = (
@@ -39,8 +40,20 @@ BUSINESS_FIELDS: Final = (
     "whatsappAccessToken",
     "whatsappTokenExpiresAt",
     "assistant",
+    "messagesPerSecond",
 )
-_ASSISTANT_FIELDS: Final = ("kind", "model", "instructions", "baseUrl", "apiKey", "fallbackText", "temperature")
+_ASSISTANT_FIELDS: Final = (
+    "kind",
+    "model",
+    "instructions",
+    "baseUrl",
+    "apiKey",
+    "fallbackText",
+    "temperature",
+    "maxTurnsPerDay",
+    "limitText",
+    "maxPending",
+)
 
 
 def read_business(document: Mapping[str, object], decrypt: Decrypt) -> Business:
@@ -58,6 +71,7 @@ def read_business(document: Mapping[str, object], decrypt: Decrypt) -> Business:
         access_token=reader.access_token(),
         token_expires_at=reader.date("whatsappTokenExpiresAt"),
         assistant=reader.assistant(),
+        messages_per_second=reader.optional_count("messagesPerSecond"),
         fault="; ".join(reader.faults) or None,
     )
 
@@ -76,7 +90,13 @@ def read_row(document: Mapping[str, object], decrypt: Decrypt) -> Row:
         verify_tokens=reader.secret("whatsappVerifyToken"),
         token_expires_at=reader.date("whatsappTokenExpiresAt"),
         faults=tuple(reader.faults),
+        max_pending=_max_pending(document),
     )
+
+
+def _max_pending(document: Mapping[str, object]) -> int | None:
+    assistant = document.get("assistant")
+    return _Reader(assistant, str).optional_count("maxPending") if isinstance(assistant, Mapping) else None
 
 
 def _is_enabled(document: Mapping[str, object]) -> bool:
@@ -133,6 +153,7 @@ class _Reader:
             return None
         reader = _Reader(value, self._decrypt)
         choice = reader.choice()
+        reader.optional_count("maxPending")  # of the table; wrong, it is told with the rest
         self.faults += [f"assistant.{fault}" for fault in reader.faults]
         return choice
 
@@ -146,6 +167,8 @@ class _Reader:
             fallback_text=self._optional_text("fallbackText"),
             temperature=self._optional_number("temperature"),
             options=self._options(),
+            max_turns_per_day=self.optional_count("maxTurnsPerDay"),
+            limit_text=self._optional_text("limitText"),
         )
 
     def _options(self) -> Mapping[str, object]:
@@ -159,6 +182,17 @@ class _Reader:
         if value is not None and not isinstance(value, str):
             self.faults.append(f"{field} is not a text")
         return self.text(field)
+
+    def optional_count(self, field: str) -> int | None:
+        value = self._document.get(field)
+        if value is None:
+            return None
+        # The dashboard's numbers may be stored as floats.
+        count = int(value) if isinstance(value, float) and value.is_integer() else value
+        if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+            self.faults.append(f"{field} is not a whole number above 0")
+            return None
+        return count
 
     def _optional_number(self, field: str) -> float | None:
         value = self._document.get(field)

@@ -23,6 +23,7 @@ class Row:
     verify_tokens: tuple[str, ...] | None = field(repr=False)  #: likewise
     token_expires_at: datetime | None = None
     faults: tuple[str, ...] = ()
+    max_pending: int | None = None  #: messages that may wait; None: any number
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,6 +144,14 @@ class Table:
             for row in self._rows.values()
             if row.enabled and row.token_expires_at is not None
         }
+
+    def pending_limits(self) -> list[tuple[str, tuple[str, ...], int]]:
+        """Return subdomain, numbers and limit of the businesses that limit how many messages wait."""
+        return [
+            (self._name(row.id), tuple(number for number in row.phone_number_ids if self.owner(number) == row.id), most)
+            for row in self._rows.values()
+            if (most := row.max_pending) is not None
+        ]
 
     def contests(self) -> list[Contest]:
         """Return the contested numbers."""

@@ -12,10 +12,14 @@ import orjson
 import pytest
 from click.testing import Result
 
-from tests.hub import StartHub, business
+from tests.hub import ENCRYPTION_SECRET, VAULT, StartHub, business
+from tests.integration.commands.conftest import GraphServer
+from whatsapp_hub.commands.findings import Verdict
+from whatsapp_hub.commands.graph_checks import AT_ONCE, check_graph
 from whatsapp_hub.database import Database
 from whatsapp_hub.demo.faults import Fault
 from whatsapp_hub.inbox.indexes import ONE_ACTIVE, ensure_inbox_indexes
+from whatsapp_hub.settings import Settings
 from whatsapp_hub.tenants.indexes import ensure_indexes
 from whatsapp_hub.tenants.vault import Vault
 
@@ -26,11 +30,12 @@ SERVE = {"ASSISTANT": "echo", "WHATSAPP_APP_SECRET": "secret"}
 
 
 @pytest.fixture
-def doctor(command_line: CommandLine) -> Doctor:
+def doctor(command_line: CommandLine, graph: GraphServer) -> Doctor:
     """Ask the doctor; return the exit status and what it found."""
 
-    async def run(**env: str | None) -> tuple[int, list[dict[str, str]]]:
-        result = await command_line("doctor", "--json", **{**SERVE, **env})
+    async def run(*arguments: str, **env: str | None) -> tuple[int, list[dict[str, str]]]:
+        given = {**SERVE, "GRAPH_API_BASE_URL": graph.url, **env}
+        result = await command_line("doctor", "--json", *arguments, **given)
         return result.exit_code, orjson.loads(result.stdout)
 
     return run
@@ -88,7 +93,8 @@ async def test_all_good_exits_0(doctor: Doctor, command_line: CommandLine, insta
     assert words_of(findings, "businesses") == ["1 in the database, 1 switched on"]
     assert words_of(findings, "durable writes") == ["confirmed on a majority and on disk"]
     assert words_of(findings, "replica set")[0].endswith(", 1 member")
-    people = await command_line("doctor", **SERVE)
+    assert words_of(findings, "Graph API") == ["answers, and takes the tokens of 1 of 1 businesses"]
+    people = await command_line("doctor", "--offline", **SERVE)
     assert people.exit_code == 0
     assert people.stdout.endswith("All good.\n")
 
@@ -253,3 +259,120 @@ async def test_documents_of_another_program_among_ours_are_told(doctor: Doctor, 
     assert status == 1
     ((check, words),) = to_mend(findings)
     assert (check, "conversations" in words) == ("collections", True)
+
+
+# What Graph says
+
+
+async def test_token_that_graph_refuses_is_told_with_the_business(
+    doctor: Doctor, installed: Database, graph: GraphServer
+) -> None:
+    await installed.businesses.insert_many(
+        [business("201"), business("202"), business("203", whatsappEnabled=False), business("204")]
+    )
+    graph.stand_in.control.tokens = {"101": "token-101", "201": "another", "202": "token-202"}
+    status, findings = await doctor()
+    assert status == 1
+    assert to_mend(findings) == [
+        (
+            "token",
+            "b201: Graph refuses its access token for the number 201: 190 the access token expired or is invalid",
+        ),
+        (
+            "token",
+            "b204: Graph refuses its access token for the number 204: 33 the phone number id is deleted or wrong",
+        ),
+    ]
+    assert "set-token b201" in next(f["remedy"] for f in findings if f["check"] == "token")
+    assert words_of(findings, "Graph API") == ["answers, and takes the tokens of 2 of 4 businesses"]
+    assert "another" not in str(findings)
+
+
+async def test_graph_that_cannot_be_reached_is_told_and_left_alone_when_offline(
+    doctor: Doctor, installed: Database
+) -> None:
+    status, findings = await doctor(GRAPH_API_BASE_URL="http://127.0.0.1:1")
+    assert (status, to_mend(findings)) == (1, [("Graph API", "cannot be reached: ClientConnectorError")])
+    status, findings = await doctor("--offline", GRAPH_API_BASE_URL="http://127.0.0.1:1")
+    assert (status, words_of(findings, "Graph API")) == (0, [])
+
+
+async def test_fallback_business_is_asked_about_too(doctor: Doctor, database: Database, graph: GraphServer) -> None:
+    graph.stand_in.control.tokens = {"700": "right"}
+    status, findings = await doctor(WHATSAPP_PHONE_NUMBER_ID="700", WHATSAPP_TOKEN="wrong")
+    assert status == 1
+    ((_, words),) = to_mend(findings)
+    assert words.startswith("fallback: Graph refuses its access token")
+
+
+async def test_many_businesses_are_asked_about_some_at_a_time_and_within_a_bound(
+    database: Database, graph: GraphServer
+) -> None:
+    await database.businesses.insert_many([business(str(number)) for number in range(200, 260)])
+    graph.stand_in.number_delay_s = 0.1
+    settings = Settings.isolated(encryption_secret=ENCRYPTION_SECRET, graph_api_base_url=graph.url)
+    began = time.monotonic()
+    (found,) = await check_graph(database, settings)
+    assert found.words == "answers, and takes the tokens of 60 of 60 businesses"
+    assert 0.3 <= time.monotonic() - began < 3.0
+    assert graph.stand_in.most_numbers_at_once == AT_ONCE
+    first, *late = await check_graph(database, settings, most_s=0.15)
+    assert first.words == "answers, and takes the tokens of 20 of 60 businesses"
+    assert [finding.verdict for finding in late] == [Verdict.NOTE] * 40
+
+
+@pytest.mark.parametrize(("left", "verdict"), [(7, "mend"), (7.01, None), (0.01, "mend"), (-0.01, "mend")])
+async def test_token_warns_from_seven_days_before_it_expires(
+    doctor: Doctor, installed: Database, left: float, verdict: str | None
+) -> None:
+    expires_at = datetime.now(UTC) + timedelta(days=left)
+    await installed.businesses.update_one({}, {"$set": {"whatsappTokenExpiresAt": expires_at}})
+    _, findings = await doctor("--offline")
+    assert [finding["verdict"] for finding in findings if finding["check"] == "token"] == ([verdict] if verdict else [])
+
+
+# business check
+
+
+async def test_business_check_asks_about_every_number(
+    command_line: CommandLine, database: Database, graph: GraphServer
+) -> None:
+    token = VAULT.encrypt("right")
+    await database.businesses.insert_one(
+        business("101", whatsappPhoneNumberIds=["101", "102", "103"], whatsappAccessToken=token)
+    )
+    graph.stand_in.control.tokens = {"101": "right", "102": "right", "103": "wrong"}
+    result = await command_line("business", "check", "b101", GRAPH_API_BASE_URL=graph.url)
+    assert result.exit_code == 1
+    assert result.stdout.splitlines() == [
+        "ok   number 101: Graph takes the access token",
+        "ok   number 102: Graph takes the access token",
+        "mend number 103: Graph refuses the access token: 190 the access token expired or is invalid",
+        "     -> make a new one at Meta, then `whatsapp-hub business set-token b101`",
+    ]
+    graph.stand_in.control.tokens = None
+    result = await command_line("business", "check", "b101", "--json", GRAPH_API_BASE_URL=graph.url)
+    assert (result.exit_code, len(orjson.loads(result.stdout))) == (0, 3)
+
+
+async def test_business_check_says_what_the_document_tells(
+    command_line: CommandLine, database: Database, graph: GraphServer
+) -> None:
+    past = datetime.now(UTC) - timedelta(days=1)
+    await database.businesses.insert_many(
+        [business("101", whatsappTokenExpiresAt=past), business("102", whatsappAccessToken=None)]
+    )
+    result = await command_line("business", "check", "b101", GRAPH_API_BASE_URL=graph.url)
+    assert result.exit_code == 1
+    assert f"its access token expired on {past:%Y-%m-%d}" in result.stdout
+    result = await command_line("business", "check", "b102", GRAPH_API_BASE_URL=graph.url)
+    assert (result.exit_code, "whatsappAccessToken is missing" in result.stdout) == (1, True)
+    result = await command_line("business", "check", "nobody", GRAPH_API_BASE_URL=graph.url)
+    assert (result.exit_code, "no business has the subdomain" in result.stderr) == (1, True)
+
+
+async def test_business_check_of_a_graph_that_is_not_there(command_line: CommandLine, database: Database) -> None:
+    await database.businesses.insert_one(business("101"))
+    result = await command_line("business", "check", "b101", GRAPH_API_BASE_URL="http://127.0.0.1:1")
+    assert result.exit_code == 1
+    assert "Graph does not say: no answer: ClientConnectorError" in result.stdout
