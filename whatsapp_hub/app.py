@@ -26,6 +26,7 @@ from whatsapp_hub.conversation.dispatcher import Dispatcher
 from whatsapp_hub.conversation.history import History
 from whatsapp_hub.conversation.holds import Holds
 from whatsapp_hub.conversation.pacing import Pacer
+from whatsapp_hub.conversation.pauses import Pauses
 from whatsapp_hub.conversation.turn import Turns
 from whatsapp_hub.conversation.typing_indicator import TypingIndicator
 from whatsapp_hub.database import Database, DatabaseError, connect
@@ -190,6 +191,7 @@ async def _conversation_context(app: web.Application) -> AsyncIterator[None]:
     async with _conversations(app) as journal:
         settings = app[keys.SETTINGS]
         app[keys.JOURNAL] = journal
+        app[keys.PAUSES] = Pauses(app[_DATABASE])
         app[keys.WEBHOOKS] = Webhooks(
             app[keys.DIRECTORY],
             journal,
