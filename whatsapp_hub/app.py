@@ -191,7 +191,6 @@ async def _conversation_context(app: web.Application) -> AsyncIterator[None]:
     async with _conversations(app) as journal:
         settings = app[keys.SETTINGS]
         app[keys.JOURNAL] = journal
-        app[keys.PAUSES] = Pauses(app[_DATABASE])
         app[keys.WEBHOOKS] = Webhooks(
             app[keys.DIRECTORY],
             journal,
@@ -226,7 +225,7 @@ async def _conversations(app: web.Application) -> AsyncIterator[Journal]:
     directory.on_change.append(lambda number: tasks.start_passing(holds.recheck(number)))
     tasks.start("rounds", recovery.run())
     tasks.start("holds", holds.run())
-    journal = Journal(store, dispatcher, metrics, is_open=lambda: recovery.joined, ack_timeout_s=timing.ack_timeout_s)
+    journal = _journal(app, store, dispatcher, recovery)
     try:
         yield journal
     finally:
@@ -237,6 +236,21 @@ async def _conversations(app: web.Application) -> AsyncIterator[Journal]:
         await history.flush()
         await tasks.stop("rounds")  # not earlier: a node that drains is alive
         await recovery.hand_back()
+
+
+def _journal(app: web.Application, store: InboxStore, dispatcher: Dispatcher, recovery: Recovery) -> Journal:
+    settings = app[keys.SETTINGS]
+    ack_timeout_s = settings.timing.ack_timeout_s
+    pauses = Pauses(app[_DATABASE], keep_turns=settings.history_turns, ack_timeout_s=ack_timeout_s)
+    app[keys.PAUSES] = pauses
+    return Journal(
+        store,
+        dispatcher,
+        app[keys.METRICS],
+        is_open=lambda: recovery.joined,
+        ack_timeout_s=ack_timeout_s,
+        note=pauses.note,
+    )
 
 
 def _holds(app: web.Application) -> Holds:

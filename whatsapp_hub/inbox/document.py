@@ -139,6 +139,7 @@ class InboxRow:
     cleared: int | None = None  #: the part that was marked as "may have been sent" for a send not yet begun
     waiting_since: float = 0.0  #: monotonic seconds; when it began to wait for a status
     said: str = field(default="", repr=False)  #: what the customer said in this turn
+    is_joined: bool = False  #: the names that its message tells are known to be one person's
 
     @property
     def phone_number_id(self) -> str:
