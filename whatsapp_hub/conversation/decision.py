@@ -204,6 +204,7 @@ def entry_of(row: InboxRow, business: Business, *, reply: str) -> Entry:
         customer=row.said,
         reply=reply,
         timestamp=row.place,
+        arrival=row.arrival,
         names=() if row.is_joined else other_names(row.item, row.customer),
     )
 

@@ -33,6 +33,7 @@ class Entry:
     customer: str = field(repr=False)
     reply: str = field(repr=False)
     timestamp: int = 0  #: unix seconds, of the customer's message
+    arrival: int = 0  #: orders what has the same timestamp: when it came, in nanoseconds
     by_human: bool = False
     names: Sequence[str] = field(default=(), repr=False)  #: further ones of the customer, not known to be theirs yet
 
@@ -99,7 +100,7 @@ def entry_updates(entry: Entry, now: datetime, *, keep_turns: int) -> list[Updat
         "customer": json_text.clean(entry.customer),
         "reply": json_text.clean(entry.reply),
     }
-    turn |= {"at": entry.timestamp} | ({"by_human": True} if entry.by_human else {})
+    turn |= {"at": entry.timestamp, "arrival": entry.arrival} | ({"by_human": True} if entry.by_human else {})
     values: dict[str, Any] = {"updated_at": now} | ({"business": entry.business_id} if entry.business_id else {})
     push = UpdateOne(
         # Where the turn is there already the upsert inserts, and the index on ``_id`` refuses it: told before.

@@ -9,6 +9,7 @@ What webhooks tell (``note``) is written before Meta gets its 200. Every such wr
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -71,6 +72,7 @@ class Pauses:
                 customer=mark.customer,
                 reply=mark.reply,
                 timestamp=mark.timestamp,
+                arrival=time.time_ns(),
                 by_human=True,
             )
             updates += entry_updates(said, now, keep_turns=self._keep_turns)

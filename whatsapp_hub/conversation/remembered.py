@@ -56,16 +56,19 @@ def remember(
 ) -> Remembered:
     """Put together what the documents of one person say; ``names`` are further ones that a message has just told."""
     known = [documents[key] for key in reachable(conversation, names, documents) if key in documents]
-    said = (_read_turn(turn) for one in known for turn in one.get("turns", ()))
-    turns = sorted(said, key=lambda turn: turn.timestamp)
+    turns = sorted((turn for one in known for turn in one.get("turns", ())), key=_order)
     resumed_at = _latest(known, "resumed_at")
     return Remembered(
-        turns=tuple(turns[-keep_turns:]) if keep_turns else (),
+        turns=tuple(map(_read_turn, turns[-keep_turns:])) if keep_turns else (),
         is_joined=all(_are_joined(conversation, name, documents) for name in names),
         human_at=_latest(known, "human_at"),
         resumed_at=resumed_at,
         paused_until=_latest([one for one in known if _pause_counts(one, resumed_at)], "paused_until"),
     )
+
+
+def _order(turn: Mapping[str, Any]) -> tuple[int, int]:
+    return turn.get("at", 0), turn.get("arrival", 0)
 
 
 def _read_turn(turn: Mapping[str, Any]) -> PastTurn:
