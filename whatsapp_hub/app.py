@@ -27,6 +27,7 @@ from whatsapp_hub.conversation.dispatcher import Dispatcher
 from whatsapp_hub.conversation.history import History
 from whatsapp_hub.conversation.holds import Holds
 from whatsapp_hub.conversation.pacing import Pacer
+from whatsapp_hub.conversation.pauses import Pauses
 from whatsapp_hub.conversation.slowdowns import Slowdowns
 from whatsapp_hub.conversation.turn import Turns
 from whatsapp_hub.conversation.turn_limits import TurnLimits
@@ -233,7 +234,7 @@ async def _conversations(app: web.Application) -> AsyncIterator[Journal]:
     tasks.start("rounds", recovery.run())
     tasks.start("holds", holds.run())
     tasks.start("pending limits", _pending_limits(app, dispatcher).run(timing.pending_look_s))
-    journal = Journal(store, dispatcher, metrics, is_open=lambda: recovery.joined, ack_timeout_s=timing.ack_timeout_s)
+    journal = _journal(app, store, dispatcher, recovery)
     try:
         yield journal
     finally:
@@ -244,6 +245,21 @@ async def _conversations(app: web.Application) -> AsyncIterator[Journal]:
         await history.flush()
         await tasks.stop("rounds")  # not earlier: a node that drains is alive
         await recovery.hand_back()
+
+
+def _journal(app: web.Application, store: InboxStore, dispatcher: Dispatcher, recovery: Recovery) -> Journal:
+    settings = app[keys.SETTINGS]
+    ack_timeout_s = settings.timing.ack_timeout_s
+    pauses = Pauses(app[_DATABASE], keep_turns=settings.history_turns, ack_timeout_s=ack_timeout_s)
+    app[keys.PAUSES] = pauses
+    return Journal(
+        store,
+        dispatcher,
+        app[keys.METRICS],
+        is_open=lambda: recovery.joined,
+        ack_timeout_s=ack_timeout_s,
+        note=pauses.note,
+    )
 
 
 def _holds(app: web.Application) -> Holds:

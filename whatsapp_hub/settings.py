@@ -242,8 +242,6 @@ def _find_conflicts(settings: Settings) -> Iterator[tuple[str, str]]:
     choices = (*ASSISTANT_KINDS, *settings.assistants)
     if settings.assistant is not None and settings.assistant not in choices:
         yield "ASSISTANT", f"{settings.assistant!r} is not known; choose one of {', '.join(choices)}"
-    if settings.assistant == "http":
-        yield "ASSISTANT", "'http' is not yet there; choose echo, openai, none or a name of ASSISTANTS"
     if settings.assistant == "openai" and not settings.ai_model:
         yield "AI_MODEL", "needed with ASSISTANT=openai; write the name of the model, as its server calls it"
     if settings.mongodb_min_pool_size > settings.mongodb_max_pool_size:

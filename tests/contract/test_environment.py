@@ -180,7 +180,6 @@ def test_unset_assistant_names_the_choices() -> None:
         ("INBOX_RETENTION_DAYS", "7", "at least 8"),
         ("ADMIN_TOKEN", "only-23-characters-long", "under 24 characters"),
         ("ASSISTANT", "parrot", "not known"),
-        ("ASSISTANT", "http", "not yet"),
         ("ASSISTANT", "shop", "not known"),
         ("ALERT_WEBHOOK_URL", "alerts.example/hub", "not a URL"),
     ],

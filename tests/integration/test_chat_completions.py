@@ -4,24 +4,19 @@ import asyncio
 import gzip
 import logging
 import resource
-import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
 from aiohttp import web
-from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.test_utils import TestServer
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
+from tests.tls import HOST, Names, client_context, make_certificate, server_context
 from whatsapp_hub.assistants.base import CustomerMessage, PastTurn, Text, Turn
 from whatsapp_hub.assistants.chat_completions import FALLBACK_TEXT
 from whatsapp_hub.assistants.registry import Assistants, open_assistants
@@ -31,7 +26,6 @@ from whatsapp_hub.telemetry.metrics import Metrics
 from whatsapp_hub.tenants.business import AssistantChoice
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-HOST = "model.example"  # what the TLS certificate is for
 
 
 def answer(text: str = "Nine to five.", **more: object) -> web.Response:
@@ -95,21 +89,6 @@ class Model:
             await server.close()
 
 
-class Names(AbstractResolver):
-    """Answers each question for an address with the next of these, the last one again and again."""
-
-    def __init__(self, *addresses: str) -> None:
-        self.addresses = list(addresses)
-
-    async def resolve(self, host: str, port: int = 0, family: int = socket.AF_INET) -> list[ResolveResult]:
-        address = self.addresses.pop(0) if len(self.addresses) > 1 else self.addresses[0]
-        kind = socket.AF_INET6 if ":" in address else socket.AF_INET
-        return [ResolveResult(hostname=host, host=address, port=port, family=kind, proto=0, flags=0)]
-
-    async def close(self) -> None:
-        pass
-
-
 @pytest.fixture
 async def model() -> AsyncIterator[Model]:
     """The environment's server, over plain HTTP."""
@@ -120,37 +99,20 @@ async def model() -> AsyncIterator[Model]:
 @pytest.fixture(scope="session")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A certificate with its key, for one host."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, HOST)])
-    now = datetime.now(UTC)
-    made = (
-        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(HOST)]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    path = tmp_path_factory.mktemp("tls") / "server.pem"
-    path.write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-        + made.public_bytes(serialization.Encoding.PEM)
-    )
-    return path
+    return make_certificate(tmp_path_factory.mktemp("tls") / "server.pem")
 
 
 @pytest.fixture
 async def other_model(certificate: Path) -> AsyncIterator[Model]:
     """A server that a business's document names, over HTTPS."""
-    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    tls.load_cert_chain(certificate)
-    async with Model().serve(tls) as model:
+    async with Model().serve(server_context(certificate)) as model:
         yield model
 
 
 @pytest.fixture
 def trust(certificate: Path) -> ssl.SSLContext:
     """Trusts that server."""
-    return ssl.create_default_context(cafile=str(certificate))
+    return client_context(certificate)
 
 
 def make_settings(model: Model, **more: object) -> Settings:

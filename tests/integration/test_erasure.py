@@ -135,6 +135,64 @@ async def test_killed_after_any_write_the_next_call_still_knows_every_name(
         assert await ids(database) == {"inbox": set(), "histories": set(), "events": set()}
 
 
+NAMES = (CUSTOMER, BSUID, "44700", "GB.7")
+
+
+@pytest.mark.parametrize("name", NAMES)
+async def test_customer_is_erased_under_names_that_only_histories_tell(
+    database: Database, erase: Erase, name: str
+) -> None:
+    """A number with its user id, and the ones that came after them; former names do not tell the later ones."""
+    await database.conversations.insert_many(
+        [
+            {"_id": f"101:{CUSTOMER}", "aliases": [BSUID]},
+            {"_id": f"101:{BSUID}", "aliases": [CUSTOMER]},
+            {"_id": "101:44700", "aliases": ["GB.7", CUSTOMER]},
+            {"_id": "101:GB.7", "aliases": ["44700"]},
+            {"_id": f"101:{OTHER}", "aliases": ["DE.9"]},
+            {"_id": f"102:{CUSTOMER}", "aliases": [BSUID]},
+        ]
+    )
+    await database.inbox.insert_many(
+        [stored(text_message("hello", wamid=str(n), sender=one)) for n, one in enumerate((*NAMES, OTHER))]
+    )
+    erased = await erase("101", name)
+    assert (erased.messages, erased.histories) == (4, 4)
+    assert await ids(database) == {
+        "inbox": {"101:4"},
+        "histories": {f"101:{OTHER}", f"102:{CUSTOMER}"},
+        "events": set(),
+    }
+
+
+@pytest.mark.parametrize("name", NAMES)
+async def test_killed_after_any_write_the_histories_still_tell_every_name(
+    database: Database, erase: Erase, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(erasure, "SLICE", 1)
+    for writes in range(1, 8):
+        await database.conversations.insert_many(
+            [
+                {"_id": f"101:{BSUID}", "aliases": [CUSTOMER]},
+                {"_id": "101:44700", "aliases": ["GB.7", CUSTOMER]},
+                {"_id": "101:GB.7", "turns": []},
+            ]
+        )
+        await database.inbox.insert_many(
+            [stored(text_message("hello", wamid=str(n), sender=one)) for n, one in enumerate(NAMES)]
+        )
+        left = iter(range(writes - 1, -1, -1))
+
+        def count_down(_: int, left: Iterator[int] = left) -> None:
+            if not next(left):
+                raise Killed
+
+        with pytest.raises(Killed):
+            await Eraser(database, whose("101", name), lease_s=1, progress=count_down).erase()
+        assert (await erase("101", name)).total == 7 - writes
+        assert await ids(database) == {"inbox": set(), "histories": set(), "events": set()}
+
+
 @pytest.mark.parametrize("name", [CUSTOMER, BSUID])
 async def test_customer_is_erased_under_every_name(database: Database, erase: Erase, name: str) -> None:
     """A message that names both tells that they are one person, wherever it stands among the others."""

@@ -97,8 +97,8 @@ async def test_an_operators_own_may_be_the_environments_choice(own_code: str) ->
 @pytest.mark.parametrize(
     ("kind", "words"),
     [
-        ("http", "its assistant's kind 'http' is not yet there; it may be echo, none, openai"),
-        ("shop", "its assistant's kind 'shop' is not known; it may be echo, none, openai"),
+        ("http", "it has no assistant.endpointUrl, which its assistant's kind http needs"),
+        ("shop", "its assistant's kind 'shop' is not known; it may be echo, http, none, openai"),
         ("os:system", "its assistant's kind 'os:system' is not known"),
         ("x" * 1000, f"its assistant's kind '{'x' * 40}' is not known"),
     ],
@@ -106,7 +106,7 @@ async def test_an_operators_own_may_be_the_environments_choice(own_code: str) ->
 async def test_a_kind_that_nobody_knows_is_a_fault_of_the_document(kind: str, words: str) -> None:
     async with open_assistants(Settings.isolated(assistant="echo"), Metrics()) as assistants:
         assert (assistants.find_fault(AssistantChoice(kind=kind)) or "").startswith(words)
-        with pytest.raises(AssistantFailed, match="its assistant's kind"):
+        with pytest.raises(AssistantFailed, match="assistant"):
             assistants.choose(AssistantChoice(kind=kind))
 
 

@@ -7,9 +7,11 @@ from datetime import UTC, datetime
 import pytest
 
 from whatsapp_hub.commands.business_fields import (
+    check_endpoint_secret,
     parse_account_id,
     parse_assistant_kind,
     parse_base_url,
+    parse_endpoint_url,
     parse_expiry,
     parse_name,
     parse_phone_number_ids,
@@ -62,10 +64,24 @@ def test_assistant_is_one_that_serve_would_know() -> None:
     own = Settings.isolated(assistants="mine=package.module:factory")
     assert parse_assistant_kind(None, own, None) is None
     assert parse_assistant_kind("mine", own, None) == "mine"
-    with pytest.raises(ValueError, match="choose one of echo, openai, none, mine"):
+    with pytest.raises(ValueError, match="choose one of echo, openai, http, none, mine"):
         parse_assistant_kind("yours", own, None)
-    with pytest.raises(ValueError, match="not yet"):
-        parse_assistant_kind("http", own, None)
+
+
+def test_http_needs_an_endpoint_and_a_secret() -> None:
+    url = "https://host.example/turns"
+    assert parse_endpoint_url(None, SETTINGS, None) is None
+    assert parse_endpoint_url(url, SETTINGS, "http") == url
+    with pytest.raises(ValueError, match="--endpoint-url: needed"):
+        parse_endpoint_url(None, SETTINGS, "http")
+    with pytest.raises(ValueError, match="--endpoint-url: it has to begin with https"):
+        parse_endpoint_url("http://host.example", SETTINGS, "http")
+    check_endpoint_secret("a secret of twenty-four bytes", url)
+    check_endpoint_secret(None, None)
+    with pytest.raises(ValueError, match="--endpoint-secret-file: needed"):
+        check_endpoint_secret(None, url)
+    with pytest.raises(ValueError, match="has to have 24 to 64 bytes, and has 5"):
+        check_endpoint_secret("short", url)
 
 
 def test_openai_needs_a_model_from_somewhere() -> None:

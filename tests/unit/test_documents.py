@@ -138,6 +138,8 @@ def test_assistant_is_read_with_its_own_key() -> None:
             "temperature": 1,
             "endpointUrl": "https://own.example",
             "secret": "sealed:hush",
+            "timeoutS": 20,
+            "pauseMinutes": 0,
             "topP": 0.5,
         }
     ).assistant
@@ -146,7 +148,9 @@ def test_assistant_is_read_with_its_own_key() -> None:
     assert (choice.kind, choice.model, choice.instructions) == ("openai", "small", "Be brief.")
     assert (choice.base_url, choice.api_key, choice.fallback_text) == ("https://llm.example", "sk-1", "Later.")
     assert choice.temperature == 1.0
-    assert choice.options == {"endpointUrl": "https://own.example", "topP": 0.5, "secret": "hush"}
+    assert (choice.endpoint_url, choice.secret) == ("https://own.example", "hush")
+    assert (choice.timeout_s, choice.pause_minutes) == (20.0, 0.0)
+    assert choice.options == {"topP": 0.5}
 
 
 def test_empty_assistant_leaves_the_choice_to_the_environment() -> None:
@@ -171,6 +175,12 @@ def test_empty_assistant_leaves_the_choice_to_the_environment() -> None:
         ({"apiKey": "sk-plain"}, "assistant.apiKey does not decrypt: check ENCRYPTION_SECRET, or store it anew"),
         ({"apiKey": "sealed:a\nb"}, "assistant.apiKey holds characters that none has: store it anew"),
         ({"secret": 5}, "assistant.secret does not decrypt: check ENCRYPTION_SECRET, or store it anew"),
+        ({"endpointUrl": 5}, "assistant.endpointUrl is not a text"),
+        ({"timeoutS": "10"}, "assistant.timeoutS is not a number"),
+        ({"timeoutS": 0}, "assistant.timeoutS has to lie between 0.1 and 120"),
+        ({"timeoutS": 121}, "assistant.timeoutS has to lie between 0.1 and 120"),
+        ({"pauseMinutes": -1}, "assistant.pauseMinutes has to lie between 0 and 43200"),
+        ({"pauseMinutes": True}, "assistant.pauseMinutes is not a number"),
     ],
 )
 def test_broken_assistant_holds_the_business(assistant: object, fault: str) -> None:
@@ -182,7 +192,7 @@ def test_unreadable_secret_of_an_assistant_is_not_handed_on() -> None:
 
     assert choice is not None
     assert choice.api_key is None
-    assert choice.options == {}
+    assert (choice.secret, choice.options) == (None, {})
 
 
 def test_faults_are_told_together_and_without_values() -> None:

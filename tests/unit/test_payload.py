@@ -145,7 +145,7 @@ def test_group_statuses_are_one_per_participant() -> None:
         ("user_preferences", "user_preferences", NUMBER, ACCOUNT),
         ("standby", "standby", NUMBER, ACCOUNT),
         ("echo", "smb_message_echoes", NUMBER, ACCOUNT),
-        ("handover", "messaging_handovers", None, ACCOUNT),
+        ("handover", "messaging_handovers", NUMBER, ACCOUNT),
         ("call_status", "calls", NUMBER, ACCOUNT),
         ("call_connect", "calls", NUMBER, ACCOUNT),
     ],

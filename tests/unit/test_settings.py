@@ -301,7 +301,6 @@ def test_mongodb_uris_that_the_driver_understands_are_taken(uri: str) -> None:
         ("ASSISTANTS", "echo=x:y", "'echo' is one of the hub's own assistants; choose another name"),
         ("ASSISTANTS", "a=x.y", "'x.y' is not of the form package.module:factory"),
         ("ASSISTANT", "ecko", "'ecko' is not known; choose one of echo, openai, http, none"),
-        ("ASSISTANT", "http", "'http' is not yet there; choose echo, openai, none or a name of ASSISTANTS"),
         ("MONGODB_DB_NAME", "a.b", "'a.b' cannot name a database: at most 63 bytes, without spaces and ./\\\"$"),
         ("TIMING__LEASE_S", "1", "has to lie between TIMING__HEARTBEAT_S and TIMING__LEASE_S"),
         ("TIMING__MAX_TURNS", "x", "'x' is not a whole number"),

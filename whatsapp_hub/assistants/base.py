@@ -35,8 +35,10 @@ class CustomerMessage:
 class PastTurn:
     """One earlier turn of the same conversation."""
 
-    customer: str = field(repr=False)
-    reply: str = field(repr=False)
+    customer: str = field(repr=False)  #: empty where only the business wrote
+    reply: str = field(repr=False)  #: empty where nobody has answered, or not yet
+    timestamp: int = 0  #: unix seconds, of the customer's message; 0 where it is not known
+    by_human: bool = False  #: the reply is of a human at the phone, or of another agent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,10 +6,7 @@ document's own key or none, over a session that reaches public addresses only.
 
 from __future__ import annotations
 
-import asyncio
-import logging
 import ssl
-import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from random import Random
@@ -18,21 +15,19 @@ from typing import Final
 from aiohttp.abc import AbstractResolver
 from yarl import URL
 
+from whatsapp_hub.assistants.asking import FALLBACK_TEXT, Asking
 from whatsapp_hub.assistants.base import Text, Turn
-from whatsapp_hub.assistants.chat_route import ModelServer, Route, TryAgainError, open_route
-from whatsapp_hub.assistants.chat_wire import Completion, build_request, retry_delay_s
+from whatsapp_hub.assistants.chat_route import ModelServer, Route, open_route
+from whatsapp_hub.assistants.chat_wire import Completion, build_request
 from whatsapp_hub.assistants.guard import GuardingResolver, find_url_fault
 from whatsapp_hub.errors import AssistantFailed
 from whatsapp_hub.settings import Settings
 from whatsapp_hub.telemetry.metrics import Metrics
 from whatsapp_hub.tenants.business import AssistantChoice
 
-FALLBACK_TEXT: Final = "Sorry, I cannot answer right now. Please write again in a little while."
-MAX_ATTEMPTS: Final = 3
-LAST_START: Final = 1.5  #: timeouts after the first attempt began, no other one begins
-OPENAI_HOST: Final = "api.openai.com"
+__all__ = ["FALLBACK_TEXT", "OPENAI_HOST", "ChatCompletions", "open_chat_completions"]
 
-logger = logging.getLogger("assistants")
+OPENAI_HOST: Final = "api.openai.com"
 
 
 class ChatCompletions:
@@ -44,14 +39,14 @@ class ChatCompletions:
         self._metrics = metrics
         self._own = own
         self._guarded = guarded
-        self._rng = rng
+        self._asking = Asking(metrics, rng=rng, retry_base_s=settings.timing.assistant_retry_base_s)
 
     async def reply(self, turn: Turn) -> tuple[Text, ...]:
         """Return the model's answer or, when it fails for good, the fallback text."""
         try:
             completion = await self._ask(turn)
         except AssistantFailed as error:
-            return self._fall_back(turn, error)
+            return self._asking.fall_back(turn, error)
         self._metrics.count_assistant("answered")
         self._metrics.count_tokens(turn.sub_domain, "input", completion.input_tokens)
         self._metrics.count_tokens(turn.sub_domain, "output", completion.output_tokens)
@@ -88,15 +83,7 @@ class ChatCompletions:
         key = (choice.api_key if choice else None) or shared or None
         return ModelServer(url=settings.ai_base_url, key=key, model=model, from_document=False)
 
-    def _fall_back(self, turn: Turn, error: AssistantFailed) -> tuple[Text, ...]:
-        self._metrics.count_assistant("fallback")
-        details = {"business": turn.sub_domain, "turn_id": turn.id, "reason": str(error)}
-        logger.warning("assistant gave no answer, the fallback is sent", extra=details)
-        own = turn.choice.fallback_text if turn.choice else None
-        return (Text(body=own or FALLBACK_TEXT),)
-
     async def _ask(self, turn: Turn) -> Completion:
-        """Ask until there is an answer, at most three times; after a full timeout only once more."""
         server = self._choose_server(turn.choice)
         fault = self._find_fault_of(server)
         if fault:
@@ -104,18 +91,9 @@ class ChatCompletions:
         route = self._guarded if server.from_document else self._own
         body = self._build_request(turn, server)
         timeout_s = self._settings.ai_timeout_s
-        last_start = time.monotonic() + LAST_START * timeout_s
-        attempt = 1
-        while True:
-            try:
-                return await route.ask(server, body, business=turn.business_id, timeout_s=timeout_s)
-            except TryAgainError as error:
-                delay_s = self._delay_s(attempt, error)
-                if attempt == MAX_ATTEMPTS or time.monotonic() + delay_s > last_start:
-                    raise AssistantFailed(f"{error}, asked {attempt} times") from error
-            self._metrics.count_assistant("retried")
-            await asyncio.sleep(delay_s)
-            attempt += 1
+        return await self._asking.ask(
+            lambda: route.ask(server, body, business=turn.business_id, timeout_s=timeout_s), timeout_s=timeout_s
+        )
 
     def _build_request(self, turn: Turn, server: ModelServer) -> bytes:
         choice = turn.choice
@@ -125,10 +103,6 @@ class ChatCompletions:
             instructions=(choice.instructions if choice else None) or self._settings.ai_instructions,
             temperature=choice.temperature if choice else None,
         )
-
-    def _delay_s(self, attempt: int, failure: TryAgainError) -> float:
-        base_s = self._settings.timing.assistant_retry_base_s
-        return retry_delay_s(attempt, asked_s=failure.asked_s, base_s=base_s, rng=self._rng)
 
 
 @asynccontextmanager

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Final
 
 import aiohttp
@@ -45,6 +45,14 @@ class ModelServer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What a server answered, successfully."""
+
+    status: int
+    body: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
     """A way to servers: a session, and the gate before its connections."""
 
@@ -59,37 +67,63 @@ class Route:
             AssistantFailed: it would not.
 
         """
-        async with self.gate.slot(business):
-            return await self._post(server, body, timeout_s)
-
-    async def _post(self, server: ModelServer, body: bytes, timeout_s: float) -> Completion:
         headers = {"Content-Type": "application/json"}
         if server.key is not None:
             headers["Authorization"] = f"Bearer {server.key}"
-        try:
-            async with self.session.post(
-                _completions_url(server.url),
-                data=body,
-                headers=headers,
-                timeout=_timeout(timeout_s),
-                allow_redirects=False,
-            ) as response:
-                return _read(response, await _read_body(response))
-        except TimeoutError:
-            raise TryAgainError("no answer in time") from None
-        except aiohttp.InvalidURL:
-            raise AssistantFailed("the server's URL cannot be used") from None
-        except (aiohttp.ClientError, OSError) as error:
-            if isinstance(error, aiohttp.ClientConnectorDNSError) and isinstance(error.os_error, AddressRefusedError):
-                raise AssistantFailed(f"the server was not asked: {error.os_error}") from None
-            raise TryAgainError(f"no connection, or it was lost ({type(error).__name__})") from None
+        post = self.post(
+            partial(_completions_url, server.url),
+            body,
+            headers,
+            business=business,
+            timeout_s=timeout_s,
+            error_code=read_error_code,
+        )
+        return read_completion((await post).body)
+
+    async def post(
+        self,
+        url: Callable[[], URL],
+        body: bytes,
+        headers: Mapping[str, str],
+        *,
+        business: str,
+        timeout_s: float,
+        error_code: Callable[[bytes], str] = lambda _: "",
+    ) -> Answer:
+        """Post once, as soon as the business gets a connection; return an answer of 2xx.
+
+        ``url`` may raise ``ValueError``; ``error_code`` finds in a body what an error may be called.
+
+        Raises:
+            TryAgainError: another attempt may succeed.
+            AssistantFailed: it would not.
+
+        """
+        async with self.gate.slot(business):
+            try:
+                async with self.session.post(
+                    url(), data=body, headers=headers, timeout=_timeout(timeout_s), allow_redirects=False
+                ) as response:
+                    answer = Answer(status=response.status, body=await _read_body(response))
+                    _raise_unless_successful(response, answer.body, error_code)
+                    return answer
+            except TimeoutError:
+                raise TryAgainError("no answer in time") from None
+            except (aiohttp.InvalidURL, ValueError):
+                raise AssistantFailed("the server's URL cannot be used") from None
+            except (aiohttp.ClientError, OSError) as error:
+                if isinstance(error, aiohttp.ClientConnectorDNSError) and isinstance(
+                    error.os_error, AddressRefusedError
+                ):
+                    raise AssistantFailed(f"the server was not asked: {error.os_error}") from None
+                raise TryAgainError(f"no connection, or it was lost ({type(error).__name__})") from None
 
 
-def _read(response: aiohttp.ClientResponse, body: bytes) -> Completion:
+def _raise_unless_successful(response: aiohttp.ClientResponse, body: bytes, error_code: Callable[[bytes], str]) -> None:
     status = response.status
     if status // 100 == 2:
-        return read_completion(body)
-    reason = f"the server answered {status} {read_error_code(body)}".rstrip()
+        return
+    reason = f"the server answered {status} {error_code(body)}".rstrip()
     if status in _TRY_AGAIN or status >= 500:
         raise TryAgainError(reason, read_retry_after(response.headers.get("Retry-After")))
     raise AssistantFailed(f"{reason}, and redirects are not followed" if status // 100 == 3 else reason)

@@ -12,6 +12,7 @@ from aiohttp.abc import AbstractResolver
 from whatsapp_hub.assistants.base import Assistant
 from whatsapp_hub.assistants.chat_completions import ChatCompletions, open_chat_completions
 from whatsapp_hub.assistants.echo import Echo, Silence
+from whatsapp_hub.assistants.endpoint import Endpoint, open_endpoint
 from whatsapp_hub.assistants.own import load_own
 from whatsapp_hub.errors import AssistantFailed, SettingsInvalid
 from whatsapp_hub.settings import Settings
@@ -19,17 +20,24 @@ from whatsapp_hub.telemetry.metrics import Metrics
 from whatsapp_hub.tenants.business import AssistantChoice
 
 _OPENAI: Final = "openai"
+_HTTP: Final = "http"
 _NONE: Final = "none"
-_NOT_YET: Final = frozenset({"http"})
 
 
 class Assistants:
     """Every assistant that may be chosen, by name. Nothing that a document says is imported."""
 
-    def __init__(self, default: str, chat: ChatCompletions, own: Mapping[str, Assistant]) -> None:
+    def __init__(self, default: str, chat: ChatCompletions, endpoint: Endpoint, own: Mapping[str, Assistant]) -> None:
         self._default = default
         self._chat = chat
-        self._by_kind: dict[str, Assistant] = {"echo": Echo(), _OPENAI: chat, _NONE: Silence(), **own}
+        self._endpoint = endpoint
+        self._by_kind: dict[str, Assistant] = {
+            "echo": Echo(),
+            _OPENAI: chat,
+            _HTTP: endpoint,
+            _NONE: Silence(),
+            **own,
+        }
 
     def choose(self, choice: AssistantChoice | None) -> Assistant:
         """Return who answers. Raises ``AssistantFailed``, with ``find_fault``'s words, where nobody can."""
@@ -43,10 +51,11 @@ class Assistants:
         kind = self._kind(choice)
         if kind == _OPENAI:
             return self._chat.find_fault(choice)
+        if kind == _HTTP:
+            return self._endpoint.find_fault(choice)
         if kind in self._by_kind:
             return None
-        why = "not yet there" if kind in _NOT_YET else "not known"
-        return f"its assistant's kind {kind[:40]!r} is {why}; it may be {', '.join(sorted(self._by_kind))}"
+        return f"its assistant's kind {kind[:40]!r} is not known; it may be {', '.join(sorted(self._by_kind))}"
 
     def says_nothing(self, choice: AssistantChoice | None) -> bool:
         """Tell whether it is wanted that nobody answers; a document that cannot be read wants nothing."""
@@ -81,8 +90,10 @@ async def open_assistants(
     async with AsyncExitStack() as stack:
         own = await load_own(settings.assistants, stack, timeout_s=settings.ai_timeout_s)
         chat = await stack.enter_async_context(open_chat_completions(settings, metrics, resolver=resolver, tls=tls))
-        assistants = Assistants(settings.assistant, chat, own)
+        endpoint = await stack.enter_async_context(open_endpoint(settings, metrics, resolver=resolver, tls=tls))
+        assistants = Assistants(settings.assistant, chat, endpoint, own)
+        # An endpoint is always a business's own: which business has none shows when it is served, and in ``doctor``.
         fault = assistants.find_fault(None)
-        if fault:
+        if fault and settings.assistant != _HTTP:
             raise SettingsInvalid([f"ASSISTANT: {fault}"])
         yield assistants

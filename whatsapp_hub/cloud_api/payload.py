@@ -117,8 +117,9 @@ def _change_items(entry: dict[str, Any], change: Any, now: int, new_id: NewId) -
 
 
 def _origin(entry: dict[str, Any], change: dict[str, Any], value: dict[str, Any]) -> _Origin:
-    metadata = value.get("metadata")
     field = change.get("field")
+    # A handover has no metadata; the number stands in its recipient.
+    metadata = value.get("recipient" if field == "messaging_handovers" else "metadata")
     if field is None and ("messages" in value or "statuses" in value):
         field = "messages"
     return _Origin(
@@ -150,7 +151,7 @@ def _message(origin: _Origin, message: Any, names: dict[str, str], now: int, new
         phone_number_id=number,
         id=message_id,
         sender=sender,
-        timestamp=_timestamp(message.get("timestamp"), now),
+        timestamp=read_timestamp(message.get("timestamp"), now),
         profile_name=names.get(sender) or names.get(phone or "") or names.get("", ""),
         item=json_text.write(message),
     )
@@ -167,7 +168,7 @@ def _status(origin: _Origin, status: Any, now: int) -> Item:
         phone_number_id=number,
         id=message_id,
         status=name,
-        timestamp=_timestamp(status.get("timestamp"), now),
+        timestamp=read_timestamp(status.get("timestamp"), now),
         callback_data=_name(status.get("biz_opaque_callback_data")) or "",
         participant=participant or "",
         error_code=_error_code(status.get("errors")),
@@ -213,7 +214,8 @@ def _timed(entry: Any, change: Any) -> Any:
     return change
 
 
-def _timestamp(value: Any, now: int) -> int:
+def read_timestamp(value: Any, now: int) -> int:
+    """Read unix seconds, as a number or in digits; ``now`` where it is neither."""
     if isinstance(value, str) and len(value) <= _MAX_DIGITS and value.isascii() and value.isdigit():
         value = int(value)
     if isinstance(value, int) and value is not True and 0 < value < _MAX_TIMESTAMP:

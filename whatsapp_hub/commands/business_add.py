@@ -11,9 +11,11 @@ from typing import Any, Final
 import click
 
 from whatsapp_hub.commands.business_fields import (
+    check_endpoint_secret,
     parse_account_id,
     parse_assistant_kind,
     parse_base_url,
+    parse_endpoint_url,
     parse_expiry,
     parse_name,
     parse_phone_number_ids,
@@ -29,6 +31,7 @@ TOKEN: Final = SecretOption(name="token", words="access token", needed=True, in_
 APP_SECRET: Final = SecretOption(name="app-secret", words="own app secret")
 VERIFY_TOKEN: Final = SecretOption(name="verify-token", words="own verify token")
 API_KEY: Final = SecretOption(name="api-key", words="assistant's API key", in_header=True)
+ENDPOINT_SECRET: Final = SecretOption(name="endpoint-secret", words="endpoint's secret")
 
 #: What is asked for where an option is missing: how it is called, how it is read, and the field of the document.
 _NEEDED: Final[Mapping[str, tuple[str, Callable[[str], object], str]]] = {
@@ -57,9 +60,11 @@ _NEEDED: Final[Mapping[str, tuple[str, Callable[[str], object], str]]] = {
 @APP_SECRET.add_to
 @VERIFY_TOKEN.add_to
 @API_KEY.add_to
-@click.option("--assistant", help="echo, openai, none or a name of ASSISTANTS, instead of the environment's ASSISTANT.")
+@ENDPOINT_SECRET.add_to
+@click.option("--assistant", help="echo, openai, http, none or a name of ASSISTANTS, instead of ASSISTANT.")
 @click.option("--model", help="The model of its assistant, instead of AI_MODEL.")
 @click.option("--base-url", help="The model's server, https, instead of AI_BASE_URL (whose key it then never gets).")
+@click.option("--endpoint-url", help="Its own endpoint, https, for the assistant http.")
 @click.option("--instructions", help="What its assistant is told, instead of AI_INSTRUCTIONS.")
 @click.option("--instructions-file", type=click.Path(path_type=Path), help="Read the instructions from this file.")
 @click.option("--fallback-text", help="What customers get when its assistant fails for good.")
@@ -152,11 +157,20 @@ class _Form:
             found |= _given("baseUrl", parse_base_url(options["base_url"], self._settings))
         found |= self._secret("apiKey", API_KEY)
         with self._noting():
+            found |= self._endpoint()
+        with self._noting():
             found |= _given("instructions", self._instructions())
         found |= _given("fallbackText", options["fallback_text"])
         with self._noting():
             found |= _given("temperature", parse_temperature(options["temperature"]))
         return found
+
+    def _endpoint(self) -> dict[str, object]:
+        options = self._options
+        url = parse_endpoint_url(options["endpoint_url"], self._settings, options["assistant"])
+        secret = ENDPOINT_SECRET.read(options)
+        check_endpoint_secret(secret, url)
+        return _given("endpointUrl", url) | ({} if secret is None else {"secret": self._encrypt(secret)})
 
     def _instructions(self) -> str | None:
         text: str | None = self._options["instructions"]

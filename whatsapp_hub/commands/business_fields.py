@@ -10,11 +10,11 @@ from datetime import UTC, datetime
 from typing import Final
 
 from whatsapp_hub.assistants.guard import find_url_fault
+from whatsapp_hub.assistants.standard_webhooks import read_key
 from whatsapp_hub.settings import Settings
 from whatsapp_hub.settings_fields import ASSISTANT_KINDS
 
 NEVER: Final = "never"
-_NOT_YET: Final = frozenset({"http"})
 _SUB_DOMAIN: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?", re.ASCII)
 _ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 
@@ -70,10 +70,9 @@ def parse_assistant_kind(kind: str | None, settings: Settings, model: str | None
     """Read which assistant a business chooses."""
     if kind is None:
         return None
-    choices = [*(known for known in ASSISTANT_KINDS if known not in _NOT_YET), *settings.assistants]
+    choices = [*ASSISTANT_KINDS, *settings.assistants]
     if kind not in choices:
-        words = "not yet there" if kind in _NOT_YET else "not known"
-        raise ValueError(f"--assistant: {kind!r} is {words}; choose one of {', '.join(choices)}")
+        raise ValueError(f"--assistant: {kind!r} is not known; choose one of {', '.join(choices)}")
     if kind == "openai" and not (model or settings.ai_model):
         raise ValueError("--model: needed with --assistant openai, as AI_MODEL is not set")
     return kind
@@ -85,6 +84,28 @@ def parse_base_url(text: str | None, settings: Settings) -> str | None:
     if fault:
         raise ValueError(f"--base-url: it {fault}; write one like https://host.example/v1")
     return text
+
+
+def parse_endpoint_url(text: str | None, settings: Settings, kind: str | None) -> str | None:
+    """Read the URL of a business's own endpoint."""
+    if text is None and (kind or settings.assistant) == "http":
+        raise ValueError("--endpoint-url: needed with the assistant http; write one like https://host.example/turns")
+    fault = find_url_fault(text, settings.assistant_allow_nets) if text is not None else None
+    if fault:
+        raise ValueError(f"--endpoint-url: it {fault}; write one like https://host.example/turns")
+    return text
+
+
+def check_endpoint_secret(secret: str | None, endpoint_url: str | None) -> None:
+    """Check what requests to an endpoint are signed with."""
+    if secret is None:
+        if endpoint_url is not None:
+            raise ValueError("--endpoint-secret-file: needed with --endpoint-url; requests are signed with it")
+        return
+    try:
+        read_key(secret)
+    except ValueError as error:
+        raise ValueError(f"--endpoint-secret-file: the secret {error}") from None
 
 
 def parse_temperature(text: str | None) -> float | None:

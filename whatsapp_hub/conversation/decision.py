@@ -7,15 +7,17 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
+from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Final
 
 from whatsapp_hub.assistants.base import Assistant, CustomerMessage, PastTurn, Turn
 from whatsapp_hub.assistants.echo import Silence
+from whatsapp_hub.cloud_api.names import SYSTEM_KIND, changed_names, other_names
 from whatsapp_hub.cloud_api.parts import build_parts
 from whatsapp_hub.cloud_api.reading import read_text, wants_reply
 from whatsapp_hub.cloud_api.replies import Reply
-from whatsapp_hub.conversation.history import History
+from whatsapp_hub.conversation.history import Entry, History
 from whatsapp_hub.conversation.holds import Holds
 from whatsapp_hub.conversation.steps import CannotGoOn, Dead, Later, StepBack, begin, write_stage
 from whatsapp_hub.conversation.turn_limits import TurnLimits
@@ -23,7 +25,7 @@ from whatsapp_hub.errors import AssistantFailed
 from whatsapp_hub.inbox.document import SUSPECT_FROM_CRASHES, InboxRow, Part, Stage
 from whatsapp_hub.inbox.outcomes import MOST_GATHERED, Outcomes
 from whatsapp_hub.telemetry.metrics import Metrics
-from whatsapp_hub.tenants.business import AssistantChoice, Business
+from whatsapp_hub.tenants.business import DEFAULT_PAUSE_MINUTES, AssistantChoice, Business
 
 logger = logging.getLogger("conversation")
 
@@ -77,16 +79,21 @@ class Decision:
         business = await self._holds.find_business(row.phone_number_id, to_decide=True)
         if not business.enabled:
             return business
-        reads = self._outcomes.queued(row.conversation), self._history.read(row.conversation)
-        queued, history = await asyncio.gather(*reads)
+        names = other_names(row.item, row.customer)
+        reads = self._outcomes.queued(row.conversation), self._history.read(row.conversation, names)
+        queued, remembered = await asyncio.gather(*reads)
         taken = await self._gather(row, queued)
         messages = tuple(map(customer_message, taken))
+        row.said, row.is_joined = joined(messages), remembered.is_joined
+        await self._join_names(row, messages)
         replies: Sequence[Reply] = ()
         if any(wants_reply(message.kind) for message in messages):
-            instead = await self._limits.check(row, business) if _has_limit(business) else None
-            async with self._quarantine(row):
-                replies = instead or await self._ask(row, business, messages, history)
-        row.said = joined(messages)
+            if remembered.is_silenced(datetime.now(UTC), pause_of(business)):
+                await self._keep_silent(row, business)
+            else:
+                instead = await self._limits.check(row, business) if _has_limit(business) else None
+                async with self._quarantine(row):
+                    replies = instead or await self._ask(row, business, messages, remembered.turns)
         row.members = [other.id for other in taken if other is not row]
         row.parts = [
             Part(body=body, attempt=row.sends, void_attempts=row.sends)
@@ -96,6 +103,17 @@ class Decision:
         if row.parts or row.members:
             await self._commit(row)
         return business
+
+    async def _join_names(self, row: InboxRow, messages: Iterable[CustomerMessage]) -> None:
+        """Note, before the messages are done, what WhatsApp's own notices say of the customer's names."""
+        notices = [changed_names(message.raw) for message in messages if message.kind == SYSTEM_KIND]
+        if changes := [change for change in notices if change is not None]:
+            await self._history.join(row.phone_number_id, changes)
+
+    async def _keep_silent(self, row: InboxRow, business: Business) -> None:
+        """Remember what the customer said to a human, for when the assistant speaks again; before the turn is over."""
+        logger.info("assistant silenced", extra={"message_id": row.message_id, "business": business.sub_domain})
+        await self._history.append(entry_of(row, business, reply=""))
 
     async def _gather(self, row: InboxRow, queued: Sequence[InboxRow]) -> list[InboxRow]:
         """Choose what this turn answers: its own message and what waits, in order, as much as fits."""
@@ -183,6 +201,26 @@ def customer_message(row: InboxRow) -> CustomerMessage:
     """Read what an assistant is shown of a message."""
     kind, text = read_text(row.item)
     return CustomerMessage(id=row.message_id, kind=kind, text=text, timestamp=row.place, raw=row.item)
+
+
+def entry_of(row: InboxRow, business: Business, *, reply: str) -> Entry:
+    """Return what is remembered of a turn."""
+    return Entry(
+        conversation=row.conversation,
+        turn_id=row.id,
+        business_id=business.id,
+        customer=row.said,
+        reply=reply,
+        timestamp=row.place,
+        arrival=row.arrival,
+        names=() if row.is_joined else other_names(row.item, row.customer),
+    )
+
+
+def pause_of(business: Business) -> timedelta:
+    """Return how long the assistant is silent after somebody else has answered."""
+    minutes = business.assistant.pause_minutes if business.assistant else None
+    return timedelta(minutes=DEFAULT_PAUSE_MINUTES if minutes is None else minutes)
 
 
 def joined(messages: Iterable[CustomerMessage]) -> str:

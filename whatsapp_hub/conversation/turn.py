@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 
 from whatsapp_hub.cloud_api.messages import FAILED_RANK
 from whatsapp_hub.cloud_api.reading import read_text
-from whatsapp_hub.conversation.decision import Decision, customer_message, joined
+from whatsapp_hub.conversation.decision import Decision, customer_message, entry_of, joined
 from whatsapp_hub.conversation.delivery import Delivery
 from whatsapp_hub.conversation.history import Entry, History
 from whatsapp_hub.conversation.holds import Holds
@@ -157,13 +157,7 @@ class Turns:
         if not row.said:  # decided by another process
             others = await self._outcomes.rows(row.members) if row.members else {}
             row.said = joined(map(customer_message, sorted([row, *others.values()], key=lambda one: one.order)))
-        return Entry(
-            conversation=row.conversation,
-            turn_id=row.id,
-            business_id=business.id,
-            customer=row.said,
-            reply="\n".join(read_text(part.body)[1] for part in row.parts),
-        )
+        return entry_of(row, business, reply="\n".join(read_text(part.body)[1] for part in row.parts))
 
     async def _read_failures(self, row: InboxRow) -> None:
         """The release did not match: Meta's ``failed`` status was faster, or the row is not ours any more."""

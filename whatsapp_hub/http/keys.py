@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from aiohttp import web
 
 if TYPE_CHECKING:
+    from whatsapp_hub.conversation.pauses import Pauses
     from whatsapp_hub.http.client_address import ClientAddresses
     from whatsapp_hub.http.webhook import Webhooks
     from whatsapp_hub.inbox.journal import Journal
@@ -24,6 +25,7 @@ DIRECTORY: Final[web.AppKey[Directory]] = web.AppKey("directory")
 JOURNAL: Final[web.AppKey[Journal]] = web.AppKey("journal")
 WEBHOOKS: Final[web.AppKey[Webhooks]] = web.AppKey("webhooks")
 CLIENT_ADDRESSES: Final[web.AppKey[ClientAddresses]] = web.AppKey("client_addresses")
+PAUSES: Final[web.AppKey[Pauses]] = web.AppKey("pauses")
 
 #: Set by the limits where an address earned a smaller body than everybody's; the webhook reads no more than that.
 MAX_BODY_BYTES: Final[web.RequestKey[int]] = web.RequestKey("max_body_bytes")

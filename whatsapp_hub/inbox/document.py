@@ -148,6 +148,7 @@ class InboxRow:
     waiting_since: float = 0.0  #: monotonic seconds; when it began to wait for a status
     said: str = field(default="", repr=False)  #: what the customer said in this turn
     slot: tuple[float, float] | None = None  #: monotonic seconds; when its next part may go, and when that was said
+    is_joined: bool = False  #: the names that its message tells are known to be one person's
 
     @property
     def phone_number_id(self) -> str:

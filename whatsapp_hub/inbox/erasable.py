@@ -40,6 +40,10 @@ class Whose:
             return {"$or": [{"business": self.business_id}, *_ranges(self.numbers)]}
         return {"_id": {"$in": [conversation_id(number, name) for name in names for number in self.numbers]}}
 
+    def joined(self) -> dict[str, Any]:
+        """Return the query for the business's histories that tell several names of one customer."""
+        return {"$or": _ranges(self.numbers), "aliases": {"$exists": True}}
+
     def events(self) -> dict[str, Any]:
         """Return the query for the events that may be meant; ``is_meant`` looks at each."""
         no_number: list[str | None] = [None]
@@ -61,6 +65,19 @@ class Whose:
         if event.get("phone_number_id") is None and event.get("account_id") is None and not carries(item, self.numbers):
             return False
         return self.customer is None or carries(item, names)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Joined:
+    """A history that tells several names of one customer."""
+
+    id: str
+    names: frozenset[str] = field(repr=False)
+
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any]) -> Joined:
+        """Read a document of ``conversations``."""
+        return cls(id=document["_id"], names=frozenset({customer_of(document["_id"]), *document["aliases"]}))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

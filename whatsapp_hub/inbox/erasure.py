@@ -9,8 +9,9 @@ the next one. What makes that safe:
   nothing afterwards, and no turn ends after its document is gone, which would write its history anew.
 - A history is written beside the outcome and may land a little later. So what was just answered waits a moment, and
   histories go before the documents of their messages.
-- A message that names a customer's phone number and BSUID is the one proof that both are the same person. So events and
-  histories go first, then the messages under the other names, and last those under the name that was given.
+- A message that names a customer's phone number and BSUID, or a history that tells several names, may be the one proof
+  that they are the same person. So events and the other histories go first, then messages and such histories under the
+  other names, and last those under the name that was given.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from typing import Any, Final
 from pymongo import DeleteOne
 
 from whatsapp_hub.database import Collection, Database
-from whatsapp_hub.inbox.erasable import EVENT_FIELDS, ROW_FIELDS, Row, Whose
+from whatsapp_hub.inbox.erasable import EVENT_FIELDS, ROW_FIELDS, Joined, Row, Whose
 from whatsapp_hub.inbox.store import TIMEOUT_S, unknown_on_error
 
 SLICE: Final = 200  # documents erased in one go
@@ -80,6 +81,7 @@ class Eraser:
         self._most_waiting_s = most_waiting_s
         self._progress = progress
         self._names: dict[str, int] = {} if whose.customer is None else {whose.customer: 0}
+        self._joined: dict[int, list[str]] = {}  # the ids of histories that tell several names, by level
         self._answered: dict[str, float] = {}  # by the id of a message: since when it was seen as just answered
         self._erased = Erased()
 
@@ -113,9 +115,12 @@ class Eraser:
         began = time.monotonic()
         slices = await self._slices()
         self._erased.events += await self._remove(self._events, self._meant_events())
-        self._erased.histories += await self._remove(self._conversations, self._histories())
+        self._erased.histories += await self._remove(self._conversations, self._histories(tell_names=False))
         left, left_at = 0, 0
         async for level, rows in slices:
+            if not rows and not left:  # all of this level is gone
+                for history in self._joined.pop(level, ()):
+                    self._erased.histories += await self._remove_slice(self._conversations, [history])
             if any(row.may_be_being_sent for row in rows):
                 await self._senders.look()  # after the rows: whoever has one now had joined before
             going = [] if left and level < left_at else [row for row in rows if not self._has_to_wait(row, began)]
@@ -171,22 +176,36 @@ class Eraser:
             yield Row.from_document(document)
 
     async def _trace(self) -> dict[int, list[Row]]:
-        """Look through the business's messages for the customer under every name, until no new name is found."""
+        """Look through what the business has for the customer under every name, until no new name is found."""
         while True:
             known = len(self._names)
             found: dict[int, list[Row]] = {}
+            self._joined = {}
             async for document in self._pages(self._inbox, self._whose.rows(), (*ROW_FIELDS, "item")):
                 row = Row.from_document(document)
-                level = min((self._names[name] for name in row.names if name in self._names), default=None)
-                if level is not None:
+                if (level := self._note_names(row.names)) is not None:
                     found.setdefault(level, []).append(row)
-                    for name in row.names:
-                        self._names.setdefault(name, level + 1)
+            async for document in self._pages(self._conversations, self._whose.joined(), ("aliases",)):
+                history = Joined.from_document(document)
+                if (level := self._note_names(history.names)) is not None:
+                    self._joined.setdefault(level, []).append(history.id)
+                    found.setdefault(level, [])
             if len(self._names) == known:
                 return found
 
-    def _histories(self) -> AsyncIterator[Mapping[str, Any]]:
-        return self._pages(self._conversations, self._whose.histories(self._names), ("_id",))
+    def _note_names(self, names: frozenset[str]) -> int | None:
+        """Note the names that stand beside one of the customer's; return its level, None where there is none."""
+        level = min((self._names[name] for name in names if name in self._names), default=None)
+        if level is not None:
+            for name in names:
+                self._names.setdefault(name, level + 1)
+        return level
+
+    def _histories(self, *, tell_names: bool = True) -> AsyncIterator[Mapping[str, Any]]:
+        query = self._whose.histories(self._names)
+        if self._whose.customer is not None and not tell_names:
+            query["aliases"] = {"$exists": False}
+        return self._pages(self._conversations, query, ("_id",))
 
     async def _meant_events(self) -> AsyncIterator[Mapping[str, Any]]:
         async for event in self._pages(self._events, self._whose.events(), EVENT_FIELDS):
@@ -237,6 +256,7 @@ async def _by_level(levels: Mapping[int, Sequence[Row]]) -> AsyncIterator[tuple[
     for level in sorted(levels, reverse=True):
         for start in range(0, len(levels[level]), SLICE):
             yield level, levels[level][start : start + SLICE]
+        yield level, ()
 
 
 async def _in_slices(level: int, rows: AsyncIterator[Row]) -> AsyncIterator[tuple[int, Sequence[Row]]]:

@@ -67,12 +67,15 @@ class Journal:
         *,
         is_open: Callable[[], bool],
         ack_timeout_s: float,
+        note: Callable[[Sequence[OtherItem], float], Awaitable[None]] | None = None,
     ) -> None:
         """Set up the lanes. Meta waits for all of them, so none waits for company.
 
         Nothing is taken in before ``is_open``: without its indexes the database holds no locks, and what has no living
-        owner is taken over at once.
+        owner is taken over at once. ``note`` makes durable what other items than messages say of conversations, any
+        number of times.
         """
+        self._note = note
         self._intake = intake
         self._metrics = metrics
         self._is_open = is_open
@@ -176,6 +179,8 @@ class Journal:
                 self._intake.status_arrived(write.row_id)
             else:
                 strays.append(write.status)
+        if webhook.others and self._note:
+            await self._note(webhook.others, since)
         if strays or webhook.others:
             await self._store_events([*map(_event_of, strays), *webhook.others], since)
 

@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Final
+
+#: How long the assistant is silent in a conversation after a human has answered there, unless the business says else.
+DEFAULT_PAUSE_MINUTES: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +25,10 @@ class AssistantChoice:
     options: Mapping[str, object] = field(default_factory=dict, repr=False)  #: whatever else the document says
     max_turns_per_day: int | None = None  #: of the business, by UTC; None: any number
     limit_text: str | None = None  #: said once a day to each customer beyond that
+    endpoint_url: str | None = None  #: for ``http``
+    secret: str | None = field(default=None, repr=False)  #: that requests to it are signed with
+    timeout_s: float | None = None  #: for its answer
+    pause_minutes: float | None = None  #: how long a human's answer silences the assistant; 0: not at all
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

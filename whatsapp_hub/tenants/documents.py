@@ -53,7 +53,13 @@ _ASSISTANT_FIELDS: Final = (
     "maxTurnsPerDay",
     "limitText",
     "maxPending",
+    "endpointUrl",
+    "secret",
+    "timeoutS",
+    "pauseMinutes",
 )
+MAX_ASSISTANT_TIMEOUT_S: Final = 120.0  #: for its own endpoint: a turn must not be held for longer
+MAX_PAUSE_MINUTES: Final = 43_200.0  #: thirty days
 
 
 def read_business(document: Mapping[str, object], decrypt: Decrypt) -> Business:
@@ -169,13 +175,15 @@ class _Reader:
             options=self._options(),
             max_turns_per_day=self.optional_count("maxTurnsPerDay"),
             limit_text=self._optional_text("limitText"),
+            endpoint_url=self._optional_text("endpointUrl"),
+            secret=next(iter(self.secret("secret") or ()), None),
+            timeout_s=self._optional_number("timeoutS", least=0.1, most=MAX_ASSISTANT_TIMEOUT_S),
+            pause_minutes=self._optional_number("pauseMinutes", least=0, most=MAX_PAUSE_MINUTES),
         )
 
     def _options(self) -> Mapping[str, object]:
         rest = {str(name): value for name, value in self._document.items() if name not in _ASSISTANT_FIELDS}
-        found = self.secret("secret")
-        rest.pop("secret", None)
-        return MappingProxyType(rest | ({"secret": found[0]} if found else {}))
+        return MappingProxyType(rest)
 
     def _optional_text(self, field: str) -> str | None:
         value = self._document.get(field)
@@ -194,12 +202,15 @@ class _Reader:
             return None
         return count
 
-    def _optional_number(self, field: str) -> float | None:
+    def _optional_number(self, field: str, *, least: float = -math.inf, most: float = math.inf) -> float | None:
         value = self._document.get(field)
         if value is None:
             return None
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
             self.faults.append(f"{field} is not a number")
+            return None
+        if not least <= value <= most:
+            self.faults.append(f"{field} has to lie between {least:g} and {most:g}")
             return None
         return float(value)
 

@@ -90,6 +90,22 @@ async def test_added_business_may_bring_everything_of_its_own(
     assert "/whatsapp_response/bakery" in result.stdout
 
 
+async def test_business_with_an_endpoint_of_its_own(
+    command_line: CommandLine, database: Database, tmp_path: Path
+) -> None:
+    (tmp_path / "secret").write_text("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n")
+    result = await command_line(
+        *ADD,
+        *("--phone-number-id", "106", "--assistant", "http", "--endpoint-url", "https://shop.example/turns"),
+        *("--endpoint-secret-file", str(tmp_path / "secret")),
+        stdin=f"{TOKEN}\n",
+    )
+    assert result.exit_code == 0, result.stderr
+    assistant = (await only_document(database))["assistant"]
+    assert VAULT.decrypt(assistant.pop("secret")) == "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+    assert assistant == {"kind": "http", "endpointUrl": "https://shop.example/turns"}
+
+
 async def test_every_fault_of_a_new_business_is_told_at_once(command_line: CommandLine, database: Database) -> None:
     result = await command_line(
         *("business", "add", "--sub-domain", "Bad Name", "--phone-number-id", "+49151", "--assistant", "http"),
@@ -102,7 +118,7 @@ async def test_every_fault_of_a_new_business_is_told_at_once(command_line: Comma
         "--waba-id is missing",
         "not the phone number",
         "its access token is missing",
-        "'http' is not yet there",
+        "--endpoint-url: needed with the assistant http",
         "--expires: not a date",
         "--temperature",
         "--base-url",
