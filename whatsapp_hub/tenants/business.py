@@ -19,6 +19,13 @@ class AssistantChoice:
     fallback_text: str | None = None
     temperature: float | None = None
     options: Mapping[str, object] = field(default_factory=dict, repr=False)  #: whatever else the document says
+    unsupported_text: str | None = None  #: what a message that says nothing is answered with; "": with nothing
+    language: str | None = None  #: ``de``, ``pt-BR`` or a name, ``German``
+    vision: bool = True  #: show pictures to the model
+    transcription_model: str | None = None  #: None: the environment's; "": sounds are not transcribed
+    voice_replies: bool = False  #: answer what was spoken with what is spoken
+    voice: str | None = None
+    speech_model: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

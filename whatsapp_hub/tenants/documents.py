@@ -40,7 +40,22 @@ BUSINESS_FIELDS: Final = (
     "whatsappTokenExpiresAt",
     "assistant",
 )
-_ASSISTANT_FIELDS: Final = ("kind", "model", "instructions", "baseUrl", "apiKey", "fallbackText", "temperature")
+_ASSISTANT_FIELDS: Final = (
+    "kind",
+    "model",
+    "instructions",
+    "baseUrl",
+    "apiKey",
+    "fallbackText",
+    "temperature",
+    "unsupportedText",
+    "language",
+    "vision",
+    "transcriptionModel",
+    "voiceReplies",
+    "voice",
+    "speechModel",
+)
 
 
 def read_business(document: Mapping[str, object], decrypt: Decrypt) -> Business:
@@ -146,6 +161,13 @@ class _Reader:
             fallback_text=self._optional_text("fallbackText"),
             temperature=self._optional_number("temperature"),
             options=self._options(),
+            unsupported_text=self._optional_text("unsupportedText", may_be_empty=True),
+            language=self._optional_text("language"),
+            vision=self._optional_flag("vision", default=True),
+            transcription_model=self._optional_text("transcriptionModel", may_be_empty=True),
+            voice_replies=self._optional_flag("voiceReplies", default=False),
+            voice=self._optional_text("voice"),
+            speech_model=self._optional_text("speechModel"),
         )
 
     def _options(self) -> Mapping[str, object]:
@@ -154,11 +176,18 @@ class _Reader:
         rest.pop("secret", None)
         return MappingProxyType(rest | ({"secret": found[0]} if found else {}))
 
-    def _optional_text(self, field: str) -> str | None:
+    def _optional_text(self, field: str, *, may_be_empty: bool = False) -> str | None:
         value = self._document.get(field)
         if value is not None and not isinstance(value, str):
             self.faults.append(f"{field} is not a text")
-        return self.text(field)
+        return "" if may_be_empty and value == "" else self.text(field)
+
+    def _optional_flag(self, field: str, *, default: bool) -> bool:
+        value = self._document.get(field)
+        if value is None or isinstance(value, bool):
+            return default if value is None else value
+        self.faults.append(f"{field} is neither true nor false")
+        return default
 
     def _optional_number(self, field: str) -> float | None:
         value = self._document.get(field)
