@@ -1,4 +1,4 @@
-"""How a model's server is reached: one question over HTTP, its answer or what is wrong with it."""
+"""How a model's server is reached: one question over HTTP, the bytes of its answer or what is wrong with it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import aiohttp
 from aiohttp.abc import AbstractResolver
 from yarl import URL
 
-from whatsapp_hub.assistants.chat_wire import Completion, read_completion, read_error_code, read_retry_after
+from whatsapp_hub.assistants.chat_wire import read_error_code, read_retry_after
 from whatsapp_hub.assistants.guard import AddressRefusedError
 from whatsapp_hub.errors import AssistantFailed
 from whatsapp_hub.fairness import FairGate
@@ -34,6 +34,24 @@ class TryAgainError(Exception):
         self.asked_s = asked_s
 
 
+class ServerRefused(AssistantFailed):
+    """The server does not do what it was asked for."""
+
+    def __init__(self, reason: str, status: int) -> None:
+        super().__init__(reason)
+        self.status = status
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """What is posted, and where below the server's URL."""
+
+    path: str
+    body: bytes = field(repr=False)
+    content_type: str = "application/json"
+    most_bytes: int = MAX_ANSWER_BYTES  #: of the answer
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelServer:
     """Which server is asked, and with what."""
@@ -51,7 +69,7 @@ class Route:
     session: aiohttp.ClientSession
     gate: FairGate
 
-    async def ask(self, server: ModelServer, body: bytes, *, business: str, timeout_s: float) -> Completion:
+    async def ask(self, server: ModelServer, question: Question, *, business: str, timeout_s: float) -> bytes:
         """Ask once, as soon as the business gets a connection; the timeout counts from there.
 
         Raises:
@@ -60,21 +78,21 @@ class Route:
 
         """
         async with self.gate.slot(business):
-            return await self._post(server, body, timeout_s)
+            return await self._post(server, question, timeout_s)
 
-    async def _post(self, server: ModelServer, body: bytes, timeout_s: float) -> Completion:
-        headers = {"Content-Type": "application/json"}
+    async def _post(self, server: ModelServer, question: Question, timeout_s: float) -> bytes:
+        headers = {"Content-Type": question.content_type}
         if server.key is not None:
             headers["Authorization"] = f"Bearer {server.key}"
         try:
             async with self.session.post(
-                _completions_url(server.url),
-                data=body,
+                _url_below(server.url, question.path),
+                data=question.body,
                 headers=headers,
                 timeout=_timeout(timeout_s),
                 allow_redirects=False,
             ) as response:
-                return _read(response, await _read_body(response))
+                return _read(response, await _read_body(response, question.most_bytes))
         except TimeoutError:
             raise TryAgainError("no answer in time") from None
         except aiohttp.InvalidURL:
@@ -85,24 +103,24 @@ class Route:
             raise TryAgainError(f"no connection, or it was lost ({type(error).__name__})") from None
 
 
-def _read(response: aiohttp.ClientResponse, body: bytes) -> Completion:
+def _read(response: aiohttp.ClientResponse, body: bytes) -> bytes:
     status = response.status
     if status // 100 == 2:
-        return read_completion(body)
+        return body
     reason = f"the server answered {status} {read_error_code(body)}".rstrip()
     if status in _TRY_AGAIN or status >= 500:
         raise TryAgainError(reason, read_retry_after(response.headers.get("Retry-After")))
-    raise AssistantFailed(f"{reason}, and redirects are not followed" if status // 100 == 3 else reason)
+    raise ServerRefused(f"{reason}, and redirects are not followed" if status // 100 == 3 else reason, status)
 
 
-async def _read_body(response: aiohttp.ClientResponse) -> bytes:
+async def _read_body(response: aiohttp.ClientResponse, most_bytes: int) -> bytes:
     """Read what came, but no more than the limit of it."""
     chunks: list[bytes] = []
     size = 0
     async for chunk in response.content.iter_any():
         size += len(chunk)
-        if size > MAX_ANSWER_BYTES:
-            raise AssistantFailed("the answer is larger than 1 MiB")
+        if size > most_bytes:
+            raise AssistantFailed(f"the answer is larger than {most_bytes / 2**20:g} MiB")
         chunks.append(chunk)
     return b"".join(chunks)
 
@@ -113,10 +131,10 @@ def _timeout(timeout_s: float) -> aiohttp.ClientTimeout:
 
 
 @lru_cache(maxsize=MAX_KEPT)
-def _completions_url(base_url: str) -> URL:
+def _url_below(base_url: str, path: str) -> URL:
     """Return where to ask; a query in the base URL (some servers want a version there) is kept."""
     base = URL(base_url)
-    return base.with_path(f"{base.raw_path.rstrip('/')}/chat/completions", encoded=True, keep_query=True)
+    return base.with_path(f"{base.raw_path.rstrip('/')}/{path}", encoded=True, keep_query=True)
 
 
 @asynccontextmanager

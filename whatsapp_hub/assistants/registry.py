@@ -10,9 +10,11 @@ from typing import Final
 from aiohttp.abc import AbstractResolver
 
 from whatsapp_hub.assistants.base import Assistant
-from whatsapp_hub.assistants.chat_completions import ChatCompletions, open_chat_completions
+from whatsapp_hub.assistants.chat_completions import ChatCompletions
 from whatsapp_hub.assistants.echo import Echo, Silence
+from whatsapp_hub.assistants.model_servers import open_model_servers
 from whatsapp_hub.assistants.own import load_own
+from whatsapp_hub.assistants.voice import Voice
 from whatsapp_hub.errors import AssistantFailed, SettingsInvalid
 from whatsapp_hub.settings import Settings
 from whatsapp_hub.telemetry.metrics import Metrics
@@ -26,9 +28,10 @@ _NOT_YET: Final = frozenset({"http"})
 class Assistants:
     """Every assistant that may be chosen, by name. Nothing that a document says is imported."""
 
-    def __init__(self, default: str, chat: ChatCompletions, own: Mapping[str, Assistant]) -> None:
+    def __init__(self, default: str, chat: ChatCompletions, own: Mapping[str, Assistant], voice: Voice) -> None:
         self._default = default
         self._chat = chat
+        self.voice = voice  #: what hears and speaks, whoever answers
         self._by_kind: dict[str, Assistant] = {"echo": Echo(), _OPENAI: chat, _NONE: Silence(), **own}
 
     def choose(self, choice: AssistantChoice | None) -> Assistant:
@@ -80,8 +83,9 @@ async def open_assistants(
         raise SettingsInvalid(["ASSISTANT: missing; choose who writes the replies"])
     async with AsyncExitStack() as stack:
         own = await load_own(settings.assistants, stack, timeout_s=settings.ai_timeout_s)
-        chat = await stack.enter_async_context(open_chat_completions(settings, metrics, resolver=resolver, tls=tls))
-        assistants = Assistants(settings.assistant, chat, own)
+        servers = await stack.enter_async_context(open_model_servers(settings, metrics, resolver=resolver, tls=tls))
+        chat = ChatCompletions(settings, metrics, servers)
+        assistants = Assistants(settings.assistant, chat, own, Voice(settings, metrics, servers))
         fault = assistants.find_fault(None)
         if fault:
             raise SettingsInvalid([f"ASSISTANT: {fault}"])
