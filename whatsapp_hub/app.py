@@ -17,15 +17,19 @@ from typing import Final
 
 import limits
 from aiohttp import web
+from yarl import URL
 
+from whatsapp_hub.assistants.guard import GuardingResolver
 from whatsapp_hub.assistants.registry import Assistants, open_assistants
 from whatsapp_hub.cloud_api.client import GraphClient, open_session
+from whatsapp_hub.cloud_api.media import MediaClient, open_media_session
 from whatsapp_hub.conversation.decision import Decision
 from whatsapp_hub.conversation.delivery import Delivery
 from whatsapp_hub.conversation.dispatcher import Dispatcher
 from whatsapp_hub.conversation.history import History
 from whatsapp_hub.conversation.holds import Holds
 from whatsapp_hub.conversation.pacing import Pacer
+from whatsapp_hub.conversation.senses import Senses
 from whatsapp_hub.conversation.turn import Turns
 from whatsapp_hub.conversation.typing_indicator import TypingIndicator
 from whatsapp_hub.database import Database, DatabaseError, connect
@@ -63,6 +67,7 @@ _DATABASE: Final = web.AppKey("database", Database)
 _SIDE_TASKS: Final = web.AppKey("side_tasks", SideTasks)
 _ASSISTANTS: Final = web.AppKey("assistants", Assistants)
 _GRAPH: Final = web.AppKey("graph", GraphClient)
+_MEDIA: Final = web.AppKey("media", MediaClient)
 _ALERTS: Final = web.AppKey("alerts", AlertBook)
 _LOOKS: Final = web.AppKey("looks", list[Look])
 _CENSUS: Final = web.AppKey("census", Census)
@@ -99,6 +104,7 @@ def create_app(settings: Settings) -> web.Application:
             _database_context,
             _directory_context,
             _http_context,
+            _media_context,
             _alerts_context,
             _conversation_context,
         ]
@@ -153,6 +159,24 @@ async def _http_context(app: web.Application) -> AsyncIterator[None]:
         )
         app[_ASSISTANTS] = assistants
         yield
+
+
+async def _media_context(app: web.Application) -> AsyncIterator[None]:
+    """What customers send along has a session of its own, which reaches public addresses only."""
+    settings = app[keys.SETTINGS]
+    resolver = GuardingResolver((), free_host=URL(settings.graph_api_base_url).host)
+    async with open_media_session(resolver) as session:
+        app[_MEDIA] = MediaClient(
+            session,
+            base_url=settings.graph_api_base_url,
+            version=settings.graph_api_version,
+            metrics=app[keys.METRICS],
+            max_bytes=settings.media_max_bytes,
+            retry_base_s=settings.timing.media_retry_base_s,
+            rng=Random(),  # noqa: S311 - jitter
+        )
+        yield
+    await resolver.close()
 
 
 async def _alerts_context(app: web.Application) -> AsyncIterator[None]:
@@ -262,6 +286,7 @@ def _turns(app: web.Application, outcomes: Outcomes, history: History, holds: Ho
         metrics=metrics,
         rng=rng,
         retry_base_s=settings.timing.assistant_retry_base_s,
+        senses=Senses(app[_MEDIA], app[_ASSISTANTS].voice),
     )
     delivery = Delivery(
         outcomes=outcomes,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -12,11 +13,15 @@ from typing import Final
 
 from whatsapp_hub.assistants.base import Assistant, CustomerMessage, PastTurn, Turn
 from whatsapp_hub.assistants.echo import Silence
+from whatsapp_hub.cloud_api import json_text
+from whatsapp_hub.cloud_api.inbound import is_known
 from whatsapp_hub.cloud_api.parts import build_parts
-from whatsapp_hub.cloud_api.reading import read_text, wants_reply
-from whatsapp_hub.cloud_api.replies import Reply
+from whatsapp_hub.cloud_api.reading import is_unsupported, read_text, wants_reply
+from whatsapp_hub.cloud_api.replies import Reply, Text
+from whatsapp_hub.conversation.corrections import corrected
 from whatsapp_hub.conversation.history import History
 from whatsapp_hub.conversation.holds import Holds
+from whatsapp_hub.conversation.senses import Senses, carry_files
 from whatsapp_hub.conversation.steps import CannotGoOn, Dead, Later, StepBack, begin, write_stage
 from whatsapp_hub.errors import AssistantFailed
 from whatsapp_hub.inbox.document import SUSPECT_FROM_CRASHES, InboxRow, Part, Stage
@@ -46,8 +51,10 @@ class Decision:
         metrics: Metrics,
         rng: Random,
         retry_base_s: float,
+        senses: Senses | None = None,
     ) -> None:
         """Take what deciding needs. A failed assistant is asked again after ``retry_base_s``, then twice that, ..."""
+        self._senses = senses
         self._outcomes = outcomes
         self._history = history
         self._holds = holds
@@ -77,11 +84,14 @@ class Decision:
         reads = self._outcomes.queued(row.conversation), self._history.read(row.conversation)
         queued, history = await asyncio.gather(*reads)
         taken = await self._gather(row, queued)
-        messages = tuple(map(customer_message, taken))
+        messages = corrected(tuple(map(customer_message, taken)))
         replies: Sequence[Reply] = ()
         if any(wants_reply(message.kind) for message in messages):
             async with self._quarantine(row):
-                replies = await self._ask(row, business, messages, history)
+                replies, messages = await self._ask(row, business, messages, history)
+        for message in messages:
+            if not is_known(message.kind):
+                self._metrics.count_unknown("message")
         row.said = joined(messages)
         row.members = [other.id for other in taken if other is not row]
         row.parts = [
@@ -120,7 +130,8 @@ class Decision:
 
     async def _ask(
         self, row: InboxRow, business: Business, messages: tuple[CustomerMessage, ...], history: tuple[PastTurn, ...]
-    ) -> Sequence[Reply]:
+    ) -> tuple[Sequence[Reply], tuple[CustomerMessage, ...]]:
+        """Ask the assistant; return its answer, and the messages as it was shown them."""
         if row.stage is not Stage.NEW:
             await write_stage(self._outcomes, row, {}, stage=Stage.NEW)  # the attempt begins: if we die now, it counts
         turn = Turn(
@@ -138,9 +149,14 @@ class Decision:
         began = time.perf_counter()
         try:
             assistant = self._choose_assistant(business.assistant)
-            if not isinstance(assistant, Silence):  # in a shadow run nothing shows
-                self._show_typing(row, business)
-            return await assistant.reply(turn)
+            if isinstance(assistant, Silence):  # in a shadow run nothing shows, and nothing is asked for
+                return await assistant.reply(turn), messages
+            self._show_typing(row, business)
+            if (said := _to_unsupported(messages, business.assistant)) is not None:
+                return said, messages
+            if self._senses is None or not carry_files(messages):
+                return await assistant.reply(turn), messages
+            return await self._ask_with(self._senses, assistant, turn, business, row)
         except AssistantFailed as error:
             raise self.failed(row, f"the assistant: {error}") from error
         except Exception as error:  # an operator's own assistant may raise anything; the turn is tried again
@@ -148,6 +164,18 @@ class Decision:
             raise self.failed(row, f"the assistant: {type(error).__name__}") from error
         finally:
             self._metrics.observe_turn("assistant", time.perf_counter() - began)
+
+    async def _ask_with(
+        self, senses: Senses, assistant: Assistant, turn: Turn, business: Business, row: InboxRow
+    ) -> tuple[Sequence[Reply], tuple[CustomerMessage, ...]]:
+        """Ask with what came along; what was heard and what is spoken is kept in words, which the parts do not hold."""
+        async with senses.perceive(turn.messages, turn.phone_number_id, business) as messages:
+            replies = await assistant.reply(dataclasses.replace(turn, messages=messages))
+        said = await senses.speak(replies, messages, business)
+        row.heard = any(message.heard for message in messages)
+        if any(new is not old for new, old in zip(said, replies, strict=True)):
+            row.answer = "\n".join(json_text.clean(reply.body) for reply in replies if isinstance(reply, Text))
+        return said, messages
 
     def failed(self, row: InboxRow, why: str) -> CannotGoOn:
         """Count a failed attempt; return what follows from it."""
@@ -161,9 +189,22 @@ class Decision:
         """Store what will be said and what it answers, before anything is sent."""
         if row.parts:
             begin(row, 0)
-        values = {"members": row.members, "parts": [part.to_document() for part in row.parts]}
+        values: dict[str, object] = {
+            "members": row.members,
+            "parts": [part.to_document() for part in row.parts],
+            **row.words(),
+        }
         await write_stage(self._outcomes, row, values, stage=Stage.REPLYING)
         await self._outcomes.finish_members(row)
+
+
+def _to_unsupported(messages: Sequence[CustomerMessage], choice: AssistantChoice | None) -> Sequence[Reply] | None:
+    """Return the business's own words for messages that say nothing; None where the assistant is to answer."""
+    if choice is None or choice.unsupported_text is None:
+        return None
+    if not all(is_unsupported(message.content) for message in messages if wants_reply(message.kind)):
+        return None
+    return [Text(body=choice.unsupported_text)] if choice.unsupported_text.strip() else []
 
 
 def _goes_alone(queued: InboxRow) -> bool:

@@ -139,6 +139,8 @@ class InboxRow:
     cleared: int | None = None  #: the part that was marked as "may have been sent" for a send not yet begun
     waiting_since: float = 0.0  #: monotonic seconds; when it began to wait for a status
     said: str = field(default="", repr=False)  #: what the customer said in this turn
+    heard: bool = False  #: some of that was spoken, so that no item tells it; stored then
+    answer: str = field(default="", repr=False)  #: what the reply says, where that is spoken; stored then
 
     @property
     def phone_number_id(self) -> str:
@@ -164,6 +166,10 @@ class InboxRow:
     def order(self) -> tuple[int, int]:
         """What to sort by: Meta's timestamp, then arrival."""
         return (self.place, self.arrival)
+
+    def words(self) -> dict[str, Any]:
+        """Return the words of a turn that stand neither in its items nor in its parts; nearly never any."""
+        return ({"said": self.said} if self.heard else {}) | ({"answer": self.answer} if self.answer else {})
 
     def to_document(self) -> dict[str, Any]:
         """Return the document of a message that has just come."""
@@ -200,6 +206,8 @@ class InboxRow:
             sends=document.get("sends", 0),
             members=list(document.get("members", ())),
             parts=[Part.from_document(part) for part in document.get("parts", ())],
+            said=document.get("said", ""),
+            answer=document.get("answer", ""),
         )
 
 
