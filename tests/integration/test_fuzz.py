@@ -19,9 +19,12 @@ from tests.hub import Hub, StartHub, business, until
 from tests.payloads import build_payload, list_items, seeds, write_payload
 from tests.spy import SPIES
 from whatsapp_hub.cloud_api import json_text
+from whatsapp_hub.cloud_api.fields import KNOWN_FIELDS
 from whatsapp_hub.cloud_api.inbound import read_details
+from whatsapp_hub.cloud_api.notice_reading import read_notices
 from whatsapp_hub.cloud_api.payload import Item, read_webhook
 from whatsapp_hub.cloud_api.reading import in_words, read_text
+from whatsapp_hub.cloud_api.troubles import trouble_of
 from whatsapp_hub.database import Database
 from whatsapp_hub.errors import PayloadInvalid
 
@@ -130,6 +133,10 @@ def read_purely(body: bytes) -> int:
         assert (kind, text) == (details.kind, in_words(details.kind, details.content))
         assert text.encode()
         assert repr(details).encode()
+    for other in webhook.others:
+        notices = read_notices(other.field, other.item)
+        assert notices
+        assert all((trouble_of(notice) or "").encode() is not None for notice in notices)
     return len(webhook.messages)
 
 
@@ -145,6 +152,7 @@ def test_any_payload_can_be_read(seed: int) -> None:
 def test_any_bytes_can_be_read_as_values(body: bytes) -> None:
     read_purely(body)
     assert read_details(body).kind
+    assert all(read_notices(name, body) for name in KNOWN_FIELDS)
 
 
 @pytest.fixture
@@ -189,6 +197,7 @@ async def test_hundred_thousand_payloads_lose_nothing(sent: Sent) -> None:
             messages += sum(map(read_purely, bodies))
             await asyncio.gather(*map(sent.post, bodies))
         await assert_found(sent)
+        print(f"{sent.payloads}", end=" ", flush=True)  # noqa: T201
     took_s = time.monotonic() - began
     print(f"\n{sent.payloads} payloads, {messages} messages in them, {dict(sent.statuses)}, {took_s:.0f} s")  # noqa: T201
     assert set(sent.statuses) == {200, 400}

@@ -63,7 +63,7 @@ def test_commands_are_those_of_the_contract() -> None:
     business = ["add", "list", "show", "enable", "disable", "set-token", "check"]
     dead = ["list", "show", "retry", "discard"]
     assert sorted(map(tuple, all_commands())) == sorted(
-        [("serve",), ("demo",), ("doctor",), ("erase",)]
+        [("serve",), ("demo",), ("doctor",), ("erase",), ("events",)]
         + [("business", name) for name in business]
         + [("dead", name) for name in dead]
     )
