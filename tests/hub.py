@@ -52,6 +52,7 @@ TIMING: Mapping[str, float] = {
     "retry_base_s": 0.02,
     "retry_max_s": 0.2,
     "assistant_retry_base_s": 0.01,
+    "media_retry_base_s": 0.01,
     "negative_cache_s": 0.1,
 }
 

@@ -18,9 +18,12 @@ from typing import Final
 
 import limits
 from aiohttp import web
+from yarl import URL
 
+from whatsapp_hub.assistants.guard import GuardingResolver
 from whatsapp_hub.assistants.registry import Assistants, open_assistants
 from whatsapp_hub.cloud_api.client import GraphClient, open_session
+from whatsapp_hub.cloud_api.media import MediaClient, open_media_session
 from whatsapp_hub.conversation.decision import Decision
 from whatsapp_hub.conversation.delivery import Delivery
 from whatsapp_hub.conversation.dispatcher import Dispatcher
@@ -28,6 +31,7 @@ from whatsapp_hub.conversation.history import History
 from whatsapp_hub.conversation.holds import Holds
 from whatsapp_hub.conversation.pacing import Pacer
 from whatsapp_hub.conversation.pauses import Pauses
+from whatsapp_hub.conversation.senses import Senses
 from whatsapp_hub.conversation.slowdowns import Slowdowns
 from whatsapp_hub.conversation.turn import Turns
 from whatsapp_hub.conversation.turn_limits import TurnLimits
@@ -71,6 +75,7 @@ _SIDE_TASKS: Final = web.AppKey("side_tasks", SideTasks)
 _ASSISTANTS: Final = web.AppKey("assistants", Assistants)
 _GRAPH: Final = web.AppKey("graph", GraphClient)
 _SLOWDOWNS: Final = web.AppKey("slowdowns", Slowdowns)
+_MEDIA: Final = web.AppKey("media", MediaClient)
 _ALERTS: Final = web.AppKey("alerts", AlertBook)
 _LOOKS: Final = web.AppKey("looks", list[Look])
 _CENSUS: Final = web.AppKey("census", Census)
@@ -107,6 +112,7 @@ def create_app(settings: Settings) -> web.Application:
             _database_context,
             _directory_context,
             _http_context,
+            _media_context,
             _alerts_context,
             _conversation_context,
         ]
@@ -161,6 +167,24 @@ async def _http_context(app: web.Application) -> AsyncIterator[None]:
         )
         app[_ASSISTANTS] = assistants
         yield
+
+
+async def _media_context(app: web.Application) -> AsyncIterator[None]:
+    """What customers send along has a session of its own, which reaches public addresses only."""
+    settings = app[keys.SETTINGS]
+    resolver = GuardingResolver((), free_host=URL(settings.graph_api_base_url).host)
+    async with open_media_session(resolver) as session:
+        app[_MEDIA] = MediaClient(
+            session,
+            base_url=settings.graph_api_base_url,
+            version=settings.graph_api_version,
+            metrics=app[keys.METRICS],
+            max_bytes=settings.media_max_bytes,
+            retry_base_s=settings.timing.media_retry_base_s,
+            rng=Random(),  # noqa: S311 - jitter
+        )
+        yield
+    await resolver.close()
 
 
 async def _alerts_context(app: web.Application) -> AsyncIterator[None]:
@@ -298,6 +322,7 @@ def _turns(app: web.Application, outcomes: Outcomes, history: History, holds: Ho
         rng=rng,
         retry_base_s=settings.timing.assistant_retry_base_s,
         limits=TurnLimits(DailyTurns(app[_DATABASE])),
+        senses=Senses(app[_MEDIA], app[_ASSISTANTS].voice),
     )
     delivery = Delivery(
         outcomes=outcomes,

@@ -47,3 +47,7 @@ class ReplyInvalid(HubError):
 
 class VaultError(HubError):
     """A stored secret does not decrypt with any of the known encryption secrets."""
+
+
+class MediaUnavailable(HubError):
+    """What a customer sent along cannot be had."""

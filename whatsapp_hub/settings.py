@@ -71,6 +71,7 @@ class Timing(BaseModel):
     retry_base_s: Seconds = 1.0
     retry_max_s: Seconds = 60.0
     assistant_retry_base_s: Seconds = 0.5
+    media_retry_base_s: Seconds = 1.0
     negative_cache_s: Seconds = 5.0
     max_turns: Count = 2500
     max_conversations: Count = 20_000  # in memory; more wait in the database
@@ -131,6 +132,10 @@ class Settings(BaseModel):
     log_levels: Levels = Field(default_factory=dict)
     log_file: Path | None = None
     alert_webhook_url: SecretHttpUrl | None = None
+    media_max_bytes: Annotated[int, Field(ge=1, le=100_000_000)] = 16 * 1024 * 1024  # Meta sends up to 100 MB
+    ai_transcription_model: str = "whisper-1"  #: empty: sounds are not transcribed
+    ai_speech_model: str = "tts-1"
+    ai_voice: str = "alloy"
     host: str = "0.0.0.0"  # noqa: S104 - the contract's default: it is a server
     port: Port = 8000
     timing: Timing = Timing()
@@ -147,7 +152,7 @@ class Settings(BaseModel):
 #: Every environment variable of the contract, without the protocol's times.
 VARIABLES: Final = tuple(name.upper() for name in Settings.model_fields if name != "timing")
 _TIMING_VARIABLES: Final = tuple(f"TIMING__{name.upper()}" for name in Timing.model_fields)
-_MAY_BE_EMPTY: Final = frozenset({"RATE_LIMIT_CUSTOMER"})
+_MAY_BE_EMPTY: Final = frozenset({"RATE_LIMIT_CUSTOMER", "AI_TRANSCRIPTION_MODEL"})
 
 
 def load_settings(

@@ -32,7 +32,7 @@ from tests.faults.loads import (
 )
 from tests.faults.world import World, open_world
 from tests.hub import SECRET, VAULT, until
-from whatsapp_hub.assistants.chat_completions import FALLBACK_TEXT
+from whatsapp_hub.assistants.asking import FALLBACK_TEXT
 from whatsapp_hub.cloud_api.signature import sign
 from whatsapp_hub.demo.faults import Effect, Fault
 

@@ -17,7 +17,7 @@ from tests.faults.history import Message
 from tests.faults.loads import acks_s, answers_s, messages_between, percentile
 from tests.faults.world import World, open_world
 from tests.hub import VAULT, until
-from whatsapp_hub.assistants.chat_completions import FALLBACK_TEXT
+from whatsapp_hub.assistants.asking import FALLBACK_TEXT
 from whatsapp_hub.cloud_api.error_codes import CODES
 from whatsapp_hub.cloud_api.errors import Verdict
 from whatsapp_hub.cloud_api.outgoing import read_callback_data

@@ -12,7 +12,7 @@ import pytest
 
 from tests.contract.conftest import Recorder
 from tests.hub import VAULT, StartHub, business, until
-from whatsapp_hub.assistants.chat_completions import FALLBACK_TEXT
+from whatsapp_hub.assistants.asking import FALLBACK_TEXT
 from whatsapp_hub.database import Database
 from whatsapp_hub.errors import SettingsInvalid
 from whatsapp_hub.settings import Settings

@@ -76,6 +76,10 @@ TABLE = [
     Variable("LOG_LEVELS", {}, "webhook=DEBUG, hub=ERROR", {"webhook": "DEBUG", "hub": "ERROR"}),
     Variable("LOG_FILE", UNSET, "/var/log/hub.log", Path("/var/log/hub.log")),
     Variable("ALERT_WEBHOOK_URL", UNSET, "https://alerts.example/hub", "https://alerts.example/hub"),
+    Variable("MEDIA_MAX_BYTES", 16_777_216, "1000000", 1_000_000),
+    Variable("AI_TRANSCRIPTION_MODEL", "whisper-1", "hear-2", "hear-2"),
+    Variable("AI_SPEECH_MODEL", "tts-1", "say-2", "say-2"),
+    Variable("AI_VOICE", "alloy", "nova", "nova"),
     Variable("HOST", "0.0.0.0", "127.0.0.1", "127.0.0.1"),
     Variable("PORT", 8000, "8080", 8080),
 ]

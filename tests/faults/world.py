@@ -25,7 +25,7 @@ from tests.faults.proxy import DatabaseProxy, open_proxy
 from tests.faults.servers import Servers, open_servers
 from tests.hub import ENCRYPTION_SECRET, SECRET, VERIFY_TOKEN, business, until
 from tests.leaks import LEAKS
-from whatsapp_hub.assistants.chat_completions import FALLBACK_TEXT
+from whatsapp_hub.assistants.asking import FALLBACK_TEXT
 from whatsapp_hub.database import Database, connect
 from whatsapp_hub.demo.database_server import DatabaseServer
 from whatsapp_hub.demo.graph import GraphStandIn, open_server

@@ -17,8 +17,8 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from tests.tls import HOST, Names, client_context, make_certificate, server_context
+from whatsapp_hub.assistants.asking import FALLBACK_TEXT
 from whatsapp_hub.assistants.base import CustomerMessage, PastTurn, Text, Turn
-from whatsapp_hub.assistants.chat_completions import FALLBACK_TEXT
 from whatsapp_hub.assistants.registry import Assistants, open_assistants
 from whatsapp_hub.errors import AssistantFailed, SettingsInvalid
 from whatsapp_hub.settings import Settings

@@ -63,7 +63,7 @@ def test_commands_are_those_of_the_contract_and_what_was_added() -> None:
     business = ["add", "list", "show", "enable", "disable", "set-token", "check"]
     dead = ["list", "show", "retry", "discard"]
     assert sorted(map(tuple, all_commands())) == sorted(
-        [("serve",), ("demo",), ("doctor",), ("erase",), ("rotate-secrets",)]
+        [("serve",), ("demo",), ("doctor",), ("erase",), ("events",), ("rotate-secrets",)]
         + [("business", name) for name in business]
         + [("dead", name) for name in dead]
     )

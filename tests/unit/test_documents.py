@@ -262,3 +262,36 @@ def test_no_document_raises_and_nothing_is_sent_with_a_broken_token(hostile: dic
         assert hostile["whatsappAccessToken"] == "sealed:" + business.access_token
     assert all(isinstance(number, str) for number in (*business.phone_number_ids, *found.phone_number_ids))
     assert b"" not in (found.app_secrets or ())
+
+
+def test_an_assistant_may_have_a_language_a_voice_and_words_for_what_it_cannot_read() -> None:
+    choice = read(
+        assistant={
+            "language": "de",
+            "unsupportedText": "",
+            "vision": False,
+            "transcriptionModel": "",
+            "voiceReplies": True,
+            "voice": "nova",
+            "speechModel": "tts-9",
+        }
+    ).assistant
+
+    assert choice is not None
+    assert (choice.language, choice.unsupported_text, choice.vision) == ("de", "", False)
+    assert (choice.transcription_model, choice.voice_replies) == ("", True)
+    assert (choice.voice, choice.speech_model, dict(choice.options)) == ("nova", "tts-9", {})
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "fault"),
+    [
+        ("language", 5, "is not a text"),
+        ("unsupportedText", ["x"], "is not a text"),
+        ("transcriptionModel", False, "is not a text"),
+        ("vision", "yes", "is neither true nor false"),
+        ("voiceReplies", 1, "is neither true nor false"),
+    ],
+)
+def test_options_of_an_assistant_with_a_wrong_type_are_faults(field: str, value: object, fault: str) -> None:
+    assert read(assistant={field: value}).fault == f"assistant.{field} {fault}"

@@ -42,7 +42,13 @@ CONTRACT = {
     "whatsapp_hub_assistant_tokens_total": {"business", "direction"},
 }
 #: What the hub has beyond the contract.
-EXTRA = {"whatsapp_hub_assistant_requests_total": {"outcome"}, "whatsapp_hub_alerts_total": {"outcome"}}
+EXTRA = {
+    "whatsapp_hub_assistant_requests_total": {"outcome"},
+    "whatsapp_hub_alerts_total": {"outcome"},
+    "whatsapp_hub_assistant_media_total": {"what", "outcome"},
+    "whatsapp_hub_events_total": {"field"},
+    "whatsapp_hub_unknown_total": {"what"},
+}
 
 
 def use_everything(metrics: Metrics) -> None:
@@ -55,6 +61,9 @@ def use_everything(metrics: Metrics) -> None:
     metrics.count_rate_limited("webhook")
     metrics.count_tokens("acme", "input", 12)
     metrics.count_assistant("answered")
+    metrics.count_media("speech", "done")
+    metrics.count_event("account_update")
+    metrics.count_unknown("field")
     metrics.set_dead_letters({"acme": 3})
     metrics.set_held({"acme": "token refused"})
     metrics.set_token_expiry({"acme": 3600.0})

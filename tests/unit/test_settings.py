@@ -113,6 +113,10 @@ def test_defaults_are_those_of_the_contract() -> None:
         "log_format": "json",
         "log_level": "INFO",
         "log_levels": {},
+        "media_max_bytes": 16777216,
+        "ai_transcription_model": "whisper-1",
+        "ai_speech_model": "tts-1",
+        "ai_voice": "alloy",
         "host": "0.0.0.0",
         "port": 8000,
     }

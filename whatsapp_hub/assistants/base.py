@@ -13,11 +13,42 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from whatsapp_hub.cloud_api.contents import Content, Context, MediaContent, Referral
+from whatsapp_hub.cloud_api.inbound import read_details
 from whatsapp_hub.cloud_api.replies import Reply, Text
 from whatsapp_hub.errors import AssistantFailed
 from whatsapp_hub.tenants.business import AssistantChoice
 
-__all__ = ["Answer", "Assistant", "CustomerMessage", "OwnAssistant", "PastTurn", "Reply", "Text", "Turn", "read_answer"]
+__all__ = [
+    "Answer",
+    "Assistant",
+    "Attachment",
+    "CustomerMessage",
+    "OwnAssistant",
+    "PastTurn",
+    "Reply",
+    "Text",
+    "Turn",
+    "read_answer",
+]
+
+
+class Attachment(Protocol):
+    """What a customer sent along: a picture, a film, a sound, a file or a sticker. It lasts as long as its turn."""
+
+    @property
+    def media(self) -> MediaContent:
+        """What Meta says of it."""
+        ...
+
+    async def read(self) -> bytes:
+        """Return what is in it; fetched when it is asked for first, once in a turn.
+
+        Raises:
+            MediaUnavailable: it is too large, is gone, or Meta does not hand it out; asking again changes nothing.
+
+        """
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +60,36 @@ class CustomerMessage:
     text: str = field(repr=False)  #: what was said or, for other kinds, what came in words
     timestamp: int  #: unix seconds
     raw: bytes = field(repr=False)  #: the message as Meta sent it, JSON
+    attachment: Attachment | None = field(default=None, repr=False)
+    #: Whether ``text`` is what was said in a sound.
+    heard: bool = False
+
+    # Nothing of this is read before somebody asks: most messages are texts.
+
+    @property
+    def content(self) -> Content:
+        """The message as a value, by its kind (``cloud_api.contents``)."""
+        return read_details(self.raw).content
+
+    @property
+    def context(self) -> Context:
+        """What the message refers to: another message, a product, or that it was forwarded."""
+        return read_details(self.raw).context
+
+    @property
+    def reply_to(self) -> str | None:
+        """The id of the message that this one answers."""
+        return self.context.message_id or None
+
+    @property
+    def referral(self) -> Referral | None:
+        """The ad or post through which the customer came."""
+        return read_details(self.raw).referral
+
+    @property
+    def group_id(self) -> str | None:
+        """The group in which it was written."""
+        return read_details(self.raw).group_id or None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

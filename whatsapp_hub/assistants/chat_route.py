@@ -1,4 +1,4 @@
-"""How a model's server is reached: one question over HTTP, its answer or what is wrong with it."""
+"""How a server is reached: one question over HTTP, its answer or what is wrong with it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import aiohttp
 from aiohttp.abc import AbstractResolver
 from yarl import URL
 
-from whatsapp_hub.assistants.chat_wire import Completion, read_completion, read_error_code, read_retry_after
+from whatsapp_hub.assistants.chat_wire import read_error_code, read_retry_after
 from whatsapp_hub.assistants.guard import AddressRefusedError
 from whatsapp_hub.errors import AssistantFailed
 from whatsapp_hub.fairness import FairGate
@@ -32,6 +32,24 @@ class TryAgainError(Exception):
     def __init__(self, reason: str, asked_s: float | None = None) -> None:
         super().__init__(reason)
         self.asked_s = asked_s
+
+
+class ServerRefused(AssistantFailed):
+    """The server does not do what it was asked for."""
+
+    def __init__(self, reason: str, status: int) -> None:
+        super().__init__(reason)
+        self.status = status
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """What is posted, and where below the server's URL."""
+
+    path: str
+    body: bytes = field(repr=False)
+    content_type: str = "application/json"
+    most_bytes: int = MAX_ANSWER_BYTES  #: of the answer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,26 +77,27 @@ class Route:
     session: aiohttp.ClientSession
     gate: FairGate
 
-    async def ask(self, server: ModelServer, body: bytes, *, business: str, timeout_s: float) -> Completion:
-        """Ask once, as soon as the business gets a connection; the timeout counts from there.
+    async def ask(self, server: ModelServer, question: Question, *, business: str, timeout_s: float) -> bytes:
+        """Ask a model's server once, as soon as the business gets a connection; the timeout counts from there.
 
         Raises:
             TryAgainError: another attempt may succeed.
             AssistantFailed: it would not.
 
         """
-        headers = {"Content-Type": "application/json"}
+        headers = {"Content-Type": question.content_type}
         if server.key is not None:
             headers["Authorization"] = f"Bearer {server.key}"
         post = self.post(
-            partial(_completions_url, server.url),
-            body,
+            partial(_url_below, server.url, question.path),
+            question.body,
             headers,
             business=business,
             timeout_s=timeout_s,
             error_code=read_error_code,
+            most_bytes=question.most_bytes,
         )
-        return read_completion((await post).body)
+        return (await post).body
 
     async def post(
         self,
@@ -89,6 +108,7 @@ class Route:
         business: str,
         timeout_s: float,
         error_code: Callable[[bytes], str] = lambda _: "",
+        most_bytes: int = MAX_ANSWER_BYTES,
     ) -> Answer:
         """Post once, as soon as the business gets a connection; return an answer of 2xx.
 
@@ -104,7 +124,7 @@ class Route:
                 async with self.session.post(
                     url(), data=body, headers=headers, timeout=_timeout(timeout_s), allow_redirects=False
                 ) as response:
-                    answer = Answer(status=response.status, body=await _read_body(response))
+                    answer = Answer(status=response.status, body=await _read_body(response, most_bytes))
                     _raise_unless_successful(response, answer.body, error_code)
                     return answer
             except TimeoutError:
@@ -126,17 +146,17 @@ def _raise_unless_successful(response: aiohttp.ClientResponse, body: bytes, erro
     reason = f"the server answered {status} {error_code(body)}".rstrip()
     if status in _TRY_AGAIN or status >= 500:
         raise TryAgainError(reason, read_retry_after(response.headers.get("Retry-After")))
-    raise AssistantFailed(f"{reason}, and redirects are not followed" if status // 100 == 3 else reason)
+    raise ServerRefused(f"{reason}, and redirects are not followed" if status // 100 == 3 else reason, status)
 
 
-async def _read_body(response: aiohttp.ClientResponse) -> bytes:
+async def _read_body(response: aiohttp.ClientResponse, most_bytes: int) -> bytes:
     """Read what came, but no more than the limit of it."""
     chunks: list[bytes] = []
     size = 0
     async for chunk in response.content.iter_any():
         size += len(chunk)
-        if size > MAX_ANSWER_BYTES:
-            raise AssistantFailed("the answer is larger than 1 MiB")
+        if size > most_bytes:
+            raise AssistantFailed(f"the answer is larger than {most_bytes / 2**20:g} MiB")
         chunks.append(chunk)
     return b"".join(chunks)
 
@@ -147,10 +167,10 @@ def _timeout(timeout_s: float) -> aiohttp.ClientTimeout:
 
 
 @lru_cache(maxsize=MAX_KEPT)
-def _completions_url(base_url: str) -> URL:
+def _url_below(base_url: str, path: str) -> URL:
     """Return where to ask; a query in the base URL (some servers want a version there) is kept."""
     base = URL(base_url)
-    return base.with_path(f"{base.raw_path.rstrip('/')}/chat/completions", encoded=True, keep_query=True)
+    return base.with_path(f"{base.raw_path.rstrip('/')}/{path}", encoded=True, keep_query=True)
 
 
 @asynccontextmanager

@@ -9,14 +9,15 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any, Final
 
 import orjson
 
-from whatsapp_hub.assistants.base import Turn
+from whatsapp_hub.assistants.base import CustomerMessage, Turn
+from whatsapp_hub.assistants.vision import Picture
 from whatsapp_hub.errors import AssistantFailed
 
 MAX_ANSWER_CHARACTERS: Final = 65_536  #: sixteen messages of WhatsApp's length; a model that writes more runs wild
@@ -32,9 +33,11 @@ class Completion:
     output_tokens: int
 
 
-def build_request(turn: Turn, *, model: str, instructions: str, temperature: float | None) -> bytes:
+def build_request(
+    turn: Turn, *, model: str, instructions: str, temperature: float | None, pictures: Sequence[Picture] = ()
+) -> bytes:
     """Write the request's body: the instructions, the conversation so far, and what the customer says now."""
-    payload: dict[str, object] = {"model": model, "messages": list(_build_messages(turn, instructions))}
+    payload: dict[str, object] = {"model": model, "messages": list(_build_messages(turn, instructions, pictures))}
     if temperature is not None:
         payload["temperature"] = temperature
     try:
@@ -43,7 +46,7 @@ def build_request(turn: Turn, *, model: str, instructions: str, temperature: flo
         return json.dumps(payload, ensure_ascii=False).encode("utf-8", "replace")
 
 
-def _build_messages(turn: Turn, instructions: str) -> Iterator[dict[str, str]]:
+def _build_messages(turn: Turn, instructions: str, pictures: Sequence[Picture]) -> Iterator[dict[str, object]]:
     if instructions.strip():
         yield {"role": "system", "content": instructions}
     for past in turn.history:
@@ -51,7 +54,27 @@ def _build_messages(turn: Turn, instructions: str) -> Iterator[dict[str, str]]:
             yield {"role": "user", "content": past.customer}
         if past.reply:
             yield {"role": "assistant", "content": past.reply}
-    yield {"role": "user", "content": "\n".join(message.text or f"({message.kind})" for message in turn.messages)}
+    yield {"role": "user", "content": _build_parts(turn, pictures) if pictures else _say(turn.messages)}
+
+
+def _build_parts(turn: Turn, pictures: Sequence[Picture]) -> list[dict[str, object]]:
+    """Put each picture behind the words of its message.
+
+    https://platform.openai.com/docs/guides/images-vision
+    """
+    urls = {picture.message_id: picture.url for picture in pictures}
+    parts: list[dict[str, object]] = []
+    said: list[CustomerMessage] = []
+    for message in turn.messages:
+        said.append(message)
+        if url := urls.get(message.id):
+            parts += [{"type": "text", "text": _say(said)}, {"type": "image_url", "image_url": {"url": url}}]
+            said = []
+    return [*parts, {"type": "text", "text": _say(said)}] if said else parts
+
+
+def _say(messages: Sequence[CustomerMessage]) -> str:
+    return "\n".join(message.text or f"({message.kind})" for message in messages)
 
 
 def read_completion(body: bytes) -> Completion:

@@ -28,8 +28,12 @@ class AddressRefusedError(OSError):
 class GuardingResolver(AbstractResolver):
     """Resolves a name only if every one of its addresses may be reached."""
 
-    def __init__(self, allow_nets: Networks, resolver: AbstractResolver | None = None) -> None:
+    def __init__(
+        self, allow_nets: Networks, resolver: AbstractResolver | None = None, *, free_host: str | None = None
+    ) -> None:
+        """Resolve with the system's resolver, or this one. ``free_host``, which the operator named, may be anywhere."""
         self._allow_nets = allow_nets
+        self._free_host = free_host
         self._resolver = resolver or DefaultResolver()
 
     async def resolve(
@@ -37,7 +41,7 @@ class GuardingResolver(AbstractResolver):
     ) -> list[ResolveResult]:
         """Return the addresses. Raises ``AddressRefusedError`` if one of them is not public."""
         found = await self._resolver.resolve(host, port, family)
-        if not all(is_allowed(entry["host"], self._allow_nets) for entry in found):
+        if host != self._free_host and not all(is_allowed(entry["host"], self._allow_nets) for entry in found):
             raise AddressRefusedError("the name leads to an address that is not public")
         return found
 

@@ -10,10 +10,12 @@ from typing import Final
 from aiohttp.abc import AbstractResolver
 
 from whatsapp_hub.assistants.base import Assistant
-from whatsapp_hub.assistants.chat_completions import ChatCompletions, open_chat_completions
+from whatsapp_hub.assistants.chat_completions import ChatCompletions
 from whatsapp_hub.assistants.echo import Echo, Silence
 from whatsapp_hub.assistants.endpoint import Endpoint, open_endpoint
+from whatsapp_hub.assistants.model_servers import open_model_servers
 from whatsapp_hub.assistants.own import load_own
+from whatsapp_hub.assistants.voice import Voice
 from whatsapp_hub.errors import AssistantFailed, SettingsInvalid
 from whatsapp_hub.settings import Settings
 from whatsapp_hub.telemetry.metrics import Metrics
@@ -27,10 +29,19 @@ _NONE: Final = "none"
 class Assistants:
     """Every assistant that may be chosen, by name. Nothing that a document says is imported."""
 
-    def __init__(self, default: str, chat: ChatCompletions, endpoint: Endpoint, own: Mapping[str, Assistant]) -> None:
+    def __init__(
+        self,
+        default: str,
+        *,
+        chat: ChatCompletions,
+        endpoint: Endpoint,
+        own: Mapping[str, Assistant],
+        voice: Voice,
+    ) -> None:
         self._default = default
         self._chat = chat
         self._endpoint = endpoint
+        self.voice = voice  #: what hears and speaks, whoever answers
         self._by_kind: dict[str, Assistant] = {
             "echo": Echo(),
             _OPENAI: chat,
@@ -89,9 +100,15 @@ async def open_assistants(
         raise SettingsInvalid(["ASSISTANT: missing; choose who writes the replies"])
     async with AsyncExitStack() as stack:
         own = await load_own(settings.assistants, stack, timeout_s=settings.ai_timeout_s)
-        chat = await stack.enter_async_context(open_chat_completions(settings, metrics, resolver=resolver, tls=tls))
+        servers = await stack.enter_async_context(open_model_servers(settings, metrics, resolver=resolver, tls=tls))
         endpoint = await stack.enter_async_context(open_endpoint(settings, metrics, resolver=resolver, tls=tls))
-        assistants = Assistants(settings.assistant, chat, endpoint, own)
+        assistants = Assistants(
+            settings.assistant,
+            chat=ChatCompletions(settings, metrics, servers),
+            endpoint=endpoint,
+            own=own,
+            voice=Voice(settings, metrics, servers),
+        )
         # An endpoint is always a business's own: which business has none shows when it is served, and in ``doctor``.
         fault = assistants.find_fault(None)
         if fault and settings.assistant != _HTTP:

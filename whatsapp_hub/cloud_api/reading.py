@@ -5,15 +5,33 @@ Assistants get a text for every kind of message, also for those that Meta has no
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Final
+from functools import singledispatch
+from typing import Final
 
-from whatsapp_hub.cloud_api import json_text
-from whatsapp_hub.errors import PayloadInvalid
+from whatsapp_hub.cloud_api.contents import (
+    CallPermissionContent,
+    ChoiceContent,
+    ContactCard,
+    ContactsContent,
+    Content,
+    EditContent,
+    FormContent,
+    LocationContent,
+    MediaContent,
+    OrderContent,
+    OrderLine,
+    OtherContent,
+    ProductContent,
+    ReactionContent,
+    RevokeContent,
+    SystemContent,
+    TextContent,
+    UnsupportedContent,
+)
+from whatsapp_hub.cloud_api.inbound import UNKNOWN_KIND, read_content
+from whatsapp_hub.cloud_api.json_fields import field, object_in, plain, text
 
-Json = Any  # anything may stand anywhere
-
-UNKNOWN_KIND: Final = "unknown"
+__all__ = ["UNKNOWN_KIND", "in_words", "is_unsupported", "read_text", "wants_reply"]
 
 #: Kinds that nobody waits behind. A reaction comments on what was said already; ``system`` is WhatsApp's own notice of
 #: a changed number or identity; ``revoke`` takes a message back. ``unsupported`` is not among them: it is how the first
@@ -23,11 +41,11 @@ _NO_REPLY: Final = frozenset({"reaction", "system", "revoke"})
 
 def read_text(item: bytes) -> tuple[str, str]:
     """Return a message's kind (Meta's ``type``) and what it says. Never raises, whatever the item holds."""
-    message = _read_object(item)
-    kind = _text(message, "type")
-    if not kind:
-        return UNKNOWN_KIND, "(a message that could not be read)"
-    return json_text.clean(kind), json_text.clean(_words(kind, message))
+    message = object_in(item)
+    kind = text(message, "type") or UNKNOWN_KIND
+    if kind == "text" and (body := text(field(message, "text"), "body")):  # nearly all of them: no value is made
+        return kind, body
+    return kind, in_words(kind, read_content(kind, message))
 
 
 def wants_reply(kind: str) -> bool:
@@ -35,113 +53,114 @@ def wants_reply(kind: str) -> bool:
     return kind not in _NO_REPLY
 
 
-def _words(kind: str, message: Json) -> str:
-    words = _READERS.get(kind, _read_other)(_field(message, kind))
-    return words or f"({kind.replace('_', ' ')} message without readable content)"
+def is_unsupported(content: Content) -> bool:
+    """Tell whether a message says nothing that anybody could answer."""
+    return isinstance(content, UnsupportedContent) or (isinstance(content, OtherContent) and not content.words)
 
 
-def _read_text(part: Json) -> str:
-    return _text(part, "body")
+def in_words(kind: str, content: Content) -> str:
+    """Say a content in words; never empty."""
+    if kind == UNKNOWN_KIND and is_unsupported(content):
+        return "(a message that could not be read)"
+    return _words(content) or f"({kind.replace('_', ' ')} message without readable content)"
 
 
-def _read_button(part: Json) -> str:
-    return _text(part, "text") or _text(part, "payload")
-
-
-def _read_reaction(part: Json) -> str:
-    # A reaction is taken back with an empty emoji, or none.
-    return _text(part, "emoji") or "(reaction removed)"
-
-
-def _read_audio(part: Json) -> str:
-    return _labelled("voice message" if _field(part, "voice") is True else "audio", _text(part, "caption"))
-
-
-def _read_document(part: Json) -> str:
-    return _labelled(_joined("document", _text(part, "filename"), separator=" "), _text(part, "caption"))
-
-
-def _media(name: str) -> Callable[[Json], str]:
-    return lambda part: _labelled(name, _text(part, "caption"))
-
-
-def _read_location(part: Json) -> str:
-    coordinates = _joined(_number(part, "latitude"), _number(part, "longitude"))
-    return _labelled("location", _joined(_text(part, "name"), _text(part, "address"), coordinates))
-
-
-def _read_contacts(cards: Json) -> str:
-    return _labelled("contacts", _joined(*(_read_card(card) for card in _elements(cards)), separator="; "))
-
-
-def _read_card(card: Json) -> str:
-    name = _field(card, "name")
-    full_name = _text(name, "formatted_name") or _joined(
-        _text(name, "first_name"), _text(name, "last_name"), separator=" "
-    )
-    return _joined(full_name, *(_text(phone, "phone") for phone in _elements(_field(card, "phones"))))
-
-
-def _read_interactive(part: Json) -> str:
-    for kind in ("button_reply", "list_reply"):
-        reply = _field(part, kind)
-        if title := _text(reply, "title") or _text(reply, "id"):
-            return _joined(title, _text(reply, "description"), separator=": ")
-    if form := _field(part, "nfm_reply"):
-        return _read_form(form)
-    if answer := _text(_field(part, "call_permission_reply"), "response"):
-        return _labelled("answer to a request to call", answer)
+@singledispatch
+def _words(_content: object) -> str:
     return ""
 
 
-def _read_form(form: Json) -> str:
-    """Read the answers of a flow: JSON in a string, as Meta sends it."""
-    answers = _read_object(_text(form, "response_json").encode(errors="replace"))
-    if answers is None:
-        return _labelled("form", _text(form, "body"))
-    told = (f"{key}: {_plain(value)}" for key, value in answers.items() if key != "flow_token")
-    return _labelled("form", "; ".join(told))
+@_words.register
+def _(content: TextContent) -> str:
+    return content.body
 
 
-def _read_order(part: Json) -> str:
-    lines = [_read_product(product) for product in _elements(_field(part, "product_items"))]
-    return _labelled("order", _joined("; ".join(lines), _text(part, "text"), separator=". "))
+@_words.register
+def _(content: MediaContent) -> str:
+    label = "voice message" if content.voice else content.kind
+    if content.kind == "document":
+        label = _joined(label, content.filename, separator=" ")
+    return _labelled(label, content.caption)
 
 
-def _read_product(product: Json) -> str:
-    price = _joined(_number(product, "item_price"), _text(product, "currency"), separator=" ")
-    amount = _joined(_number(product, "quantity"), _text(product, "product_retailer_id"), separator=" x ")
-    return _joined(amount, price, separator=" at ")
+@_words.register
+def _(content: LocationContent) -> str:
+    coordinates = _joined(*(str(one) for one in (content.latitude, content.longitude) if one is not None))
+    return _labelled("location", _joined(content.name, content.address, coordinates))
 
 
-def _read_edit(part: Json) -> str:
-    message = _field(part, "message")
-    kind = _text(message, "type")
-    # One level only: an edit of an edit does not exist.
-    return _labelled("edited message", _words(kind, message) if kind and kind != "edit" else "")
+@_words.register
+def _(content: ContactsContent) -> str:
+    label = "own contact" if content.origin == "contact_request" else "contacts"
+    return _labelled(label, _joined(*map(_card, content.cards), separator="; "))
 
 
-def _read_other(part: Json) -> str:
-    return _text(part, "body") or _text(part, "text") or _text(part, "caption")
+def _card(card: ContactCard) -> str:
+    return _joined(card.name, *card.phones)
 
 
-_READERS: Final[dict[str, Callable[[Json], str]]] = {
-    "text": _read_text,
-    "image": _media("image"),
-    "video": _media("video"),
-    "sticker": _media("sticker"),
-    "audio": _read_audio,
-    "document": _read_document,
-    "location": _read_location,
-    "contacts": _read_contacts,
-    "interactive": _read_interactive,
-    "button": _read_button,
-    "reaction": _read_reaction,
-    "order": _read_order,
-    "edit": _read_edit,
-    "revoke": lambda _: "(message deleted)",
-    "unsupported": lambda _: "(a message of a kind that WhatsApp does not pass on)",
-}
+@_words.register
+def _(content: ChoiceContent) -> str:
+    return _joined(content.title or content.id, content.description, separator=": ")
+
+
+@_words.register
+def _(content: FormContent) -> str:
+    if content.answers is None:
+        return _labelled("form", content.body)
+    return _labelled("form", "; ".join(f"{plain(key)}: {plain(value)}" for key, value in content.answers.items()))
+
+
+@_words.register
+def _(content: CallPermissionContent) -> str:
+    return _labelled("answer to a request to call", content.response)
+
+
+@_words.register
+def _(content: ProductContent) -> str:
+    return _labelled("product", _joined(content.title, content.product_id))
+
+
+@_words.register
+def _(content: ReactionContent) -> str:
+    return content.emoji or "(reaction removed)"
+
+
+@_words.register
+def _(content: OrderContent) -> str:
+    return _labelled("order", _joined("; ".join(map(_line, content.lines)), content.text, separator=". "))
+
+
+def _line(line: OrderLine) -> str:
+    price = _joined(line.price, line.currency, separator=" ")
+    return _joined(_joined(line.quantity, line.product_id, separator=" x "), price, separator=" at ")
+
+
+@_words.register
+def _(content: SystemContent) -> str:
+    return content.body
+
+
+@_words.register
+def _(content: UnsupportedContent) -> str:
+    if content.kind == "interactive":
+        return ""
+    return _joined("(a message of a kind that WhatsApp does not pass on", content.kind, separator=": ") + ")"
+
+
+@_words.register
+def _(content: EditContent) -> str:
+    return _labelled("edited message", in_words(content.kind, content.content) if content.kind else "")
+
+
+@_words.register
+def _(_content: RevokeContent) -> str:
+    return "(message deleted)"
+
+
+@_words.register
+def _(content: OtherContent) -> str:
+    return content.words
 
 
 def _labelled(label: str, words: str) -> str:
@@ -150,33 +169,3 @@ def _labelled(label: str, words: str) -> str:
 
 def _joined(*words: str, separator: str = ", ") -> str:
     return separator.join(word for word in words if word)
-
-
-def _read_object(text: bytes) -> dict[str, Any] | None:
-    try:
-        return json_text.read_object(text)
-    except PayloadInvalid:
-        return None
-
-
-def _field(part: Json, key: str) -> Json:
-    """Return what stands under a key, whatever it stands in; None where there is nothing to be had."""
-    return part.get(key) if isinstance(part, dict) else None
-
-
-def _elements(value: Json) -> list[Json]:
-    return value if isinstance(value, list) else []
-
-
-def _text(part: Json, key: str) -> str:
-    value = _field(part, key)
-    return value if isinstance(value, str) else ""
-
-
-def _number(part: Json, key: str) -> str:
-    value = _field(part, key)
-    return str(value) if isinstance(value, (int, float, str)) and not isinstance(value, bool) else ""
-
-
-def _plain(value: Json) -> str:
-    return value if isinstance(value, str) else json_text.write(value).decode()

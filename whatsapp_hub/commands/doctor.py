@@ -17,6 +17,7 @@ from whatsapp_hub.commands.doctor_database import (
     check_server,
     check_write_concern,
 )
+from whatsapp_hub.commands.doctor_events import check_events
 from whatsapp_hub.commands.doctor_security import check_security
 from whatsapp_hub.commands.doctor_tenants import check_dead_letters, check_tenants
 from whatsapp_hub.commands.failures import FAILED, WRONG_USAGE, as_failure
@@ -96,7 +97,7 @@ async def _look(database: Database, settings: Settings, *, offline: bool) -> lis
         findings += await check_tenants(database, settings)
         if not offline:
             findings += await check_graph(database, settings)
-    return [*findings, await check_dead_letters(database)]
+    return [*findings, await check_dead_letters(database), *await check_events(database)]
 
 
 def _print(findings: Sequence[Finding]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -13,12 +14,17 @@ from typing import Final
 
 from whatsapp_hub.assistants.base import Assistant, CustomerMessage, PastTurn, Turn
 from whatsapp_hub.assistants.echo import Silence
+from whatsapp_hub.cloud_api import json_text
+from whatsapp_hub.cloud_api.inbound import is_known
 from whatsapp_hub.cloud_api.names import SYSTEM_KIND, changed_names, other_names
 from whatsapp_hub.cloud_api.parts import build_parts
-from whatsapp_hub.cloud_api.reading import read_text, wants_reply
-from whatsapp_hub.cloud_api.replies import Reply
+from whatsapp_hub.cloud_api.reading import is_unsupported, read_text, wants_reply
+from whatsapp_hub.cloud_api.replies import Reply, Text
+from whatsapp_hub.conversation.corrections import corrected
 from whatsapp_hub.conversation.history import Entry, History
 from whatsapp_hub.conversation.holds import Holds
+from whatsapp_hub.conversation.remembered import Remembered
+from whatsapp_hub.conversation.senses import Senses, carry_files
 from whatsapp_hub.conversation.steps import CannotGoOn, Dead, Later, StepBack, begin, write_stage
 from whatsapp_hub.conversation.turn_limits import TurnLimits
 from whatsapp_hub.errors import AssistantFailed
@@ -50,8 +56,10 @@ class Decision:
         rng: Random,
         retry_base_s: float,
         limits: TurnLimits,
+        senses: Senses | None = None,
     ) -> None:
         """Take what deciding needs. A failed assistant is asked again after ``retry_base_s``, then twice that, ..."""
+        self._senses = senses
         self._outcomes = outcomes
         self._history = history
         self._holds = holds
@@ -83,17 +91,16 @@ class Decision:
         reads = self._outcomes.queued(row.conversation), self._history.read(row.conversation, names)
         queued, remembered = await asyncio.gather(*reads)
         taken = await self._gather(row, queued)
-        messages = tuple(map(customer_message, taken))
+        messages = corrected(tuple(map(customer_message, taken)))
         row.said, row.is_joined = joined(messages), remembered.is_joined
         await self._join_names(row, messages)
         replies: Sequence[Reply] = ()
         if any(wants_reply(message.kind) for message in messages):
-            if remembered.is_silenced(datetime.now(UTC), pause_of(business)):
-                await self._keep_silent(row, business)
-            else:
-                instead = await self._limits.check(row, business) if _has_limit(business) else None
-                async with self._quarantine(row):
-                    replies = instead or await self._ask(row, business, messages, remembered.turns)
+            replies, messages = await self._reply(row, business, messages, remembered)
+        for message in messages:
+            if not is_known(message.kind):
+                self._metrics.count_unknown("message")
+        row.said = joined(messages)
         row.members = [other.id for other in taken if other is not row]
         row.parts = [
             Part(body=body, attempt=row.sends, void_attempts=row.sends)
@@ -103,6 +110,18 @@ class Decision:
         if row.parts or row.members:
             await self._commit(row)
         return business
+
+    async def _reply(
+        self, row: InboxRow, business: Business, messages: tuple[CustomerMessage, ...], remembered: Remembered
+    ) -> tuple[Sequence[Reply], tuple[CustomerMessage, ...]]:
+        """Return what is said, and the messages as whoever says it was shown them."""
+        if remembered.is_silenced(datetime.now(UTC), pause_of(business)):
+            await self._keep_silent(row, business)
+            return (), messages
+        async with self._quarantine(row):
+            if _has_limit(business) and (instead := await self._limits.check(row, business)):
+                return instead, messages
+            return await self._ask(row, business, messages, remembered.turns)
 
     async def _join_names(self, row: InboxRow, messages: Iterable[CustomerMessage]) -> None:
         """Note, before the messages are done, what WhatsApp's own notices say of the customer's names."""
@@ -142,7 +161,8 @@ class Decision:
 
     async def _ask(
         self, row: InboxRow, business: Business, messages: tuple[CustomerMessage, ...], history: tuple[PastTurn, ...]
-    ) -> Sequence[Reply]:
+    ) -> tuple[Sequence[Reply], tuple[CustomerMessage, ...]]:
+        """Ask the assistant; return its answer, and the messages as it was shown them."""
         if row.stage is not Stage.NEW:
             await write_stage(self._outcomes, row, {}, stage=Stage.NEW)  # the attempt begins: if we die now, it counts
         turn = Turn(
@@ -160,9 +180,14 @@ class Decision:
         began = time.perf_counter()
         try:
             assistant = self._choose_assistant(business.assistant)
-            if not isinstance(assistant, Silence):  # in a shadow run nothing shows
-                self._show_typing(row, business)
-            return await assistant.reply(turn)
+            if isinstance(assistant, Silence):  # in a shadow run nothing shows, and nothing is asked for
+                return await assistant.reply(turn), messages
+            self._show_typing(row, business)
+            if (said := _to_unsupported(messages, business.assistant)) is not None:
+                return said, messages
+            if self._senses is None or not carry_files(messages):
+                return await assistant.reply(turn), messages
+            return await self._ask_with(self._senses, assistant, turn, business, row)
         except AssistantFailed as error:
             raise self.failed(row, f"the assistant: {error}") from error
         except Exception as error:  # an operator's own assistant may raise anything; the turn is tried again
@@ -170,6 +195,18 @@ class Decision:
             raise self.failed(row, f"the assistant: {type(error).__name__}") from error
         finally:
             self._metrics.observe_turn("assistant", time.perf_counter() - began)
+
+    async def _ask_with(
+        self, senses: Senses, assistant: Assistant, turn: Turn, business: Business, row: InboxRow
+    ) -> tuple[Sequence[Reply], tuple[CustomerMessage, ...]]:
+        """Ask with what came along; what was heard and what is spoken is kept in words, which the parts do not hold."""
+        async with senses.perceive(turn.messages, turn.phone_number_id, business) as messages:
+            replies = await assistant.reply(dataclasses.replace(turn, messages=messages))
+        said = await senses.speak(replies, messages, business)
+        row.heard = any(message.heard for message in messages)
+        if any(new is not old for new, old in zip(said, replies, strict=True)):
+            row.answer = "\n".join(json_text.clean(reply.body) for reply in replies if isinstance(reply, Text))
+        return said, messages
 
     def failed(self, row: InboxRow, why: str) -> CannotGoOn:
         """Count a failed attempt; return what follows from it."""
@@ -183,13 +220,26 @@ class Decision:
         """Store what will be said and what it answers, before anything is sent."""
         if row.parts:
             begin(row, 0)
-        values = {"members": row.members, "parts": [part.to_document() for part in row.parts]}
+        values: dict[str, object] = {
+            "members": row.members,
+            "parts": [part.to_document() for part in row.parts],
+            **row.words(),
+        }
         await write_stage(self._outcomes, row, values, stage=Stage.REPLYING)
         await self._outcomes.finish_members(row)
 
 
 def _has_limit(business: Business) -> bool:
     return business.assistant is not None and business.assistant.max_turns_per_day is not None
+
+
+def _to_unsupported(messages: Sequence[CustomerMessage], choice: AssistantChoice | None) -> Sequence[Reply] | None:
+    """Return the business's own words for messages that say nothing; None where the assistant is to answer."""
+    if choice is None or choice.unsupported_text is None:
+        return None
+    if not all(is_unsupported(message.content) for message in messages if wants_reply(message.kind)):
+        return None
+    return [Text(body=choice.unsupported_text)] if choice.unsupported_text.strip() else []
 
 
 def _goes_alone(queued: InboxRow) -> bool:

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 
 from whatsapp_hub.cloud_api.messages import FAILED_RANK
 from whatsapp_hub.cloud_api.reading import read_text
+from whatsapp_hub.conversation.corrections import corrected
 from whatsapp_hub.conversation.decision import Decision, customer_message, entry_of, joined
 from whatsapp_hub.conversation.delivery import Delivery
 from whatsapp_hub.conversation.history import Entry, History
@@ -156,8 +157,10 @@ class Turns:
     async def _to_remember(self, row: InboxRow, business: Business) -> Entry:
         if not row.said:  # decided by another process
             others = await self._outcomes.rows(row.members) if row.members else {}
-            row.said = joined(map(customer_message, sorted([row, *others.values()], key=lambda one: one.order)))
-        return entry_of(row, business, reply="\n".join(read_text(part.body)[1] for part in row.parts))
+            rows = sorted([row, *others.values()], key=lambda one: one.order)
+            row.said = joined(corrected(tuple(map(customer_message, rows))))
+        said = row.answer or "\n".join(read_text(part.body)[1] for part in row.parts)
+        return entry_of(row, business, reply=said)
 
     async def _read_failures(self, row: InboxRow) -> None:
         """The release did not match: Meta's ``failed`` status was faster, or the row is not ours any more."""

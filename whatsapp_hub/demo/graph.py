@@ -27,6 +27,7 @@ from whatsapp_hub.cloud_api.errors import describe
 from whatsapp_hub.cloud_api.outgoing import is_bsuid
 from whatsapp_hub.demo.control import Control
 from whatsapp_hub.demo.faults import Effect, Fault, Faults, json_answer, misbehave
+from whatsapp_hub.demo.inbound_media import InboundMedia
 from whatsapp_hub.demo.models import ModelStandIn
 from whatsapp_hub.demo.sends import Send, SendLog
 from whatsapp_hub.demo.statuses import StatusSender, WebhookTarget
@@ -58,6 +59,7 @@ class GraphStandIn:
         faults = Faults()
         self.model = ModelStandIn(faults, self._rng)
         self.control = Control(faults, self.statuses, self.model)
+        self.media = InboundMedia(faults, self._check_token)
         self._wamid_prefix = f"wamid.{secrets.token_hex(8).upper()}"
         self._wamids = 0
         self.clock_offset_s = time.time() - time.monotonic()  #: so that no jump of the clock shows between two sends
@@ -67,6 +69,7 @@ class GraphStandIn:
         app = web.Application(client_max_size=MAX_BODY_BYTES)
         app.cleanup_ctx.append(self._background)
         self.model.add_routes(app)
+        self.media.add_routes(app)
         app.router.add_post("/_control", self._change)
         app.router.add_get("/_sends", self._list_sends)
         app.router.add_post("/{version}/{phone_number_id}/messages", self._messages)
@@ -170,8 +173,10 @@ class GraphStandIn:
         self._wamids += 1
         return f"{self._wamid_prefix}{self._wamids:08X}=="
 
-    async def _number(self, request: web.Request) -> web.Response:
+    async def _number(self, request: web.Request) -> web.StreamResponse:
         number = request.match_info["phone_number_id"]
+        if self.media.holds(number):
+            return await self.media.describe(request, number, _bearer(request))
         try:
             self._check_token(number, _bearer(request))
         except Refused as refused:

@@ -13,6 +13,7 @@ import orjson
 from aiohttp import web
 
 from whatsapp_hub.demo.faults import BIG_BYTES, Effect, Fault, Faults, json_answer, misbehave
+from whatsapp_hub.demo.speech import SpeechStandIn
 
 MAX_REQUESTS: Final = 100_000  # kept in memory
 
@@ -38,11 +39,14 @@ class ModelStandIn:
         self.template = "echo: {last}"
         self.latency_s = (0.0, 0.0)
         self.requests: list[ModelRequest] = []
+        self.sees = True  #: False: pictures are refused
+        self.speech = SpeechStandIn(faults)
         self._faults = faults
         self._rng = rng
 
     def add_routes(self, app: web.Application) -> None:
-        """Add the one route that assistants use."""
+        """Add the routes that assistants use."""
+        self.speech.add_routes(app)
         app.router.add_post("/v1/chat/completions", self._complete)
 
     async def _complete(self, request: web.Request) -> web.StreamResponse:
@@ -50,6 +54,8 @@ class ModelStandIn:
         authorization = request.headers.get("Authorization")
         if body is None:
             return json_answer(_error("messages is missing", "invalid_request_error", None), status=400)
+        if not self.sees and _shows_pictures(body["messages"]):
+            return json_answer(_error("image_url is not supported", "invalid_request_error", None), status=400)
         turn = _user_texts(body["messages"])
         fault = self._faults.take(
             endpoint="chat", token=(authorization or "").removeprefix("Bearer "), text="\n".join(turn)
@@ -95,6 +101,11 @@ def _user_texts(messages: list[Any]) -> list[str]:
             case {"role": "user", "content": [*pieces]}:
                 texts.append("".join(str(piece.get("text", "")) for piece in pieces if isinstance(piece, dict)))
     return texts
+
+
+def _shows_pictures(messages: list[Any]) -> bool:
+    pieces = [piece for message in messages for piece in message["content"] if isinstance(piece, dict)]
+    return any(piece.get("type") == "image_url" for piece in pieces)
 
 
 def _completion(model: str, text: str) -> bytes:

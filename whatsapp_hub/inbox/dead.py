@@ -6,12 +6,15 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Final
 
 from whatsapp_hub.cloud_api.messages import FAILED_RANK, phone_number_id_of
 from whatsapp_hub.database import Database
 from whatsapp_hub.inbox.document import NOBODY, Outcome, PartState, Stage, State
 from whatsapp_hub.inbox.store import unknown_on_error
+
+_WITHOUT: Final = {"item": 0, "parts.body": 0, "said": 0, "answer": 0}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +48,11 @@ class DeadLetters:
             if not phone_number_ids:
                 return []
         with unknown_on_error("list dead letters"):
-            found = self._inbox.find(query, {"item": 0, "parts.body": 0}).sort("dead_at", -1).limit(most)
+            found = (
+                self._inbox.find(query, {"item": 0, "parts.body": 0, "said": 0, "answer": 0})
+                .sort("dead_at", -1)
+                .limit(most)
+            )
             return [_read(document) async for document in found]
 
     async def get(self, letter_id: str) -> DeadLetter | None:
@@ -65,6 +72,7 @@ class DeadLetters:
         sends = max([document.get("sends", 0), *(part["attempt"] for part in parts)])
         if not any(map(_reached, parts)):
             parts = []
+        dropped = {} if parts else {"said": "", "answer": ""}  # of what was decided then
         values = {
             "state": State.QUEUED.value,
             "stage": (Stage.REPLYING if parts else Stage.NEW).value,
@@ -76,7 +84,7 @@ class DeadLetters:
             "sends": sends,
             "parts": [part if _reached(part) else _to_send_again(part) for part in parts],
         }
-        return await self._leave_dead(document, values, increase_epoch=True)
+        return await self._leave_dead(document, values, increase_epoch=True, unset=dropped)
 
     async def discard(self, letter_id: str) -> bool:
         """Put a dead letter away; False if there is none with this id. It expires like what is done."""
@@ -91,8 +99,15 @@ class DeadLetters:
             document: dict[str, Any] | None = await self._inbox.find_one({"_id": letter_id, "state": State.DEAD.value})
         return document
 
-    async def _leave_dead(self, document: Mapping[str, Any], values: dict[str, Any], *, increase_epoch: bool) -> bool:
-        update: dict[str, Any] = {"$set": values, "$unset": {"dead_at": ""}}
+    async def _leave_dead(
+        self,
+        document: Mapping[str, Any],
+        values: dict[str, Any],
+        *,
+        increase_epoch: bool,
+        unset: Mapping[str, str] = MappingProxyType({}),
+    ) -> bool:
+        update: dict[str, Any] = {"$set": values, "$unset": {"dead_at": "", **unset}}
         if increase_epoch:
             update["$inc"] = {"epoch": 1}
             update["$unset"] |= {"reason": ""}

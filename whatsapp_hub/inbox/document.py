@@ -149,6 +149,8 @@ class InboxRow:
     said: str = field(default="", repr=False)  #: what the customer said in this turn
     slot: tuple[float, float] | None = None  #: monotonic seconds; when its next part may go, and when that was said
     is_joined: bool = False  #: the names that its message tells are known to be one person's
+    heard: bool = False  #: some of that was spoken, so that no item tells it; stored then
+    answer: str = field(default="", repr=False)  #: what the reply says, where that is spoken; stored then
 
     @property
     def phone_number_id(self) -> str:
@@ -174,6 +176,10 @@ class InboxRow:
     def order(self) -> tuple[int, int]:
         """What to sort by: Meta's timestamp, then arrival."""
         return (self.place, self.arrival)
+
+    def words(self) -> dict[str, Any]:
+        """Return the words of a turn that stand neither in its items nor in its parts; nearly never any."""
+        return ({"said": self.said} if self.heard else {}) | ({"answer": self.answer} if self.answer else {})
 
     def to_document(self) -> dict[str, Any]:
         """Return the document of a message that has just come."""
@@ -210,6 +216,8 @@ class InboxRow:
             sends=document.get("sends", 0),
             members=list(document.get("members", ())),
             parts=[Part.from_document(part) for part in document.get("parts", ())],
+            said=document.get("said", ""),
+            answer=document.get("answer", ""),
         )
 
 

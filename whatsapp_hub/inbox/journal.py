@@ -16,6 +16,7 @@ from typing import Final, Protocol
 
 from bson.raw_bson import RawBSONDocument
 
+from whatsapp_hub.cloud_api.fields import KNOWN_FIELDS, UNKNOWN_FIELD
 from whatsapp_hub.cloud_api.messages import InboundMessage, OtherItem, StatusUpdate, Webhook
 from whatsapp_hub.cloud_api.outgoing import CallbackData, read_callback_data
 from whatsapp_hub.cloud_api.payload import status_key
@@ -193,6 +194,15 @@ class Journal:
                 raise StoreUnavailable
             kind = "status" if item.field == STATUS_FIELD else "other"
             self._metrics.count_item(kind, "duplicate" if inserted is Inserted.DUPLICATE else "ignored")
+            if kind == "other" and inserted is not Inserted.DUPLICATE:
+                self._count_event(item.field)
+
+    def _count_event(self, field: str) -> None:
+        """Count by Meta's field; what is not known yet under one name, since a payload may name anything."""
+        known = field in KNOWN_FIELDS
+        self._metrics.count_event(field if known else UNKNOWN_FIELD)
+        if not known:
+            self._metrics.count_unknown("field")
 
 
 def _target_of(status: StatusUpdate) -> CallbackData | None:

@@ -95,7 +95,11 @@ class Metrics:
         self.dead_letters = self._gauge("whatsapp_hub_dead_letters", "Messages given up on.", "business")
         self.commit_seconds = self._histogram("whatsapp_hub_commit_seconds", "One group commit.", _FAST_S)
         self.commit_rows = self._histogram("whatsapp_hub_commit_rows", "Documents of one group commit.", _ROWS)
+        self.events = self._counter("whatsapp_hub_events", "Items kept as events, by Meta's field.", "field")
+        self.unknown = self._counter("whatsapp_hub_unknown", "Kinds of messages and fields not known yet.", "what")
         self._items = _Children(self.items.labels)
+        self._events = _Children(self.events.labels)
+        self._unknown = _Children(self.unknown.labels)
         for kind in ITEM_KINDS:
             for outcome in ITEM_OUTCOMES:
                 self.items.labels(kind, outcome)
@@ -113,11 +117,15 @@ class Metrics:
             "whatsapp_hub_assistant_requests", "What became of questions to a model.", "outcome"
         )
         self.slowed = self._gauge("whatsapp_hub_slowed", "What a limit of Meta's slows down now.", "scope")
+        self.assistant_media = self._counter(
+            "whatsapp_hub_assistant_media", "Pictures shown, sounds heard and replies spoken.", "what", "outcome"
+        )
         self._replies = _Children(self.replies.labels)
         self._turn = _Children(self.turn.labels)
         self._graph_requests = _Children(self.graph_requests.labels)
         self._assistant_tokens = _Children(self.assistant_tokens.labels)
         self._assistant_requests = _Children(self.assistant_requests.labels)
+        self._assistant_media = _Children(self.assistant_media.labels)
         for stage in TURN_STAGES:
             self.turn.labels(stage)
 
@@ -176,6 +184,18 @@ class Metrics:
     def count_assistant(self, outcome: str) -> None:
         """Count a question to a model as ``answered``, ``retried`` or ``fallback``."""
         self._assistant_requests[(outcome,)].inc()
+
+    def count_media(self, what: str, outcome: str) -> None:
+        """Count a ``vision``, ``transcription`` or ``speech`` that was ``done``, ``failed`` or ``refused``."""
+        self._assistant_media[what, outcome].inc()
+
+    def count_event(self, field: str) -> None:
+        """Count an item that is no message and no status, by Meta's name for its kind of change."""
+        self._events[(field,)].inc()
+
+    def count_unknown(self, what: str) -> None:
+        """Count a ``message`` of a kind, or a ``field``, that is not known yet: it is kept raw."""
+        self._unknown[(what,)].inc()
 
     def set_dead_letters(self, counts: Mapping[str, int]) -> None:
         """Replace the dead letters of every business, by subdomain."""

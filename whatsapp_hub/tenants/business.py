@@ -29,6 +29,13 @@ class AssistantChoice:
     secret: str | None = field(default=None, repr=False)  #: that requests to it are signed with
     timeout_s: float | None = None  #: for its answer
     pause_minutes: float | None = None  #: how long a human's answer silences the assistant; 0: not at all
+    unsupported_text: str | None = None  #: what a message that says nothing is answered with; "": with nothing
+    language: str | None = None  #: ``de``, ``pt-BR`` or a name, ``German``
+    vision: bool = True  #: show pictures to the model
+    transcription_model: str | None = None  #: None: the environment's; "": sounds are not transcribed
+    voice_replies: bool = False  #: answer what was spoken with what is spoken
+    voice: str | None = None
+    speech_model: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

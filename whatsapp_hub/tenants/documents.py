@@ -57,6 +57,13 @@ _ASSISTANT_FIELDS: Final = (
     "secret",
     "timeoutS",
     "pauseMinutes",
+    "unsupportedText",
+    "language",
+    "vision",
+    "transcriptionModel",
+    "voiceReplies",
+    "voice",
+    "speechModel",
 )
 MAX_ASSISTANT_TIMEOUT_S: Final = 120.0  #: for its own endpoint: a turn must not be held for longer
 MAX_PAUSE_MINUTES: Final = 43_200.0  #: thirty days
@@ -179,17 +186,31 @@ class _Reader:
             secret=next(iter(self.secret("secret") or ()), None),
             timeout_s=self._optional_number("timeoutS", least=0.1, most=MAX_ASSISTANT_TIMEOUT_S),
             pause_minutes=self._optional_number("pauseMinutes", least=0, most=MAX_PAUSE_MINUTES),
+            unsupported_text=self._optional_text("unsupportedText", may_be_empty=True),
+            language=self._optional_text("language"),
+            vision=self._optional_flag("vision", default=True),
+            transcription_model=self._optional_text("transcriptionModel", may_be_empty=True),
+            voice_replies=self._optional_flag("voiceReplies", default=False),
+            voice=self._optional_text("voice"),
+            speech_model=self._optional_text("speechModel"),
         )
 
     def _options(self) -> Mapping[str, object]:
         rest = {str(name): value for name, value in self._document.items() if name not in _ASSISTANT_FIELDS}
         return MappingProxyType(rest)
 
-    def _optional_text(self, field: str) -> str | None:
+    def _optional_text(self, field: str, *, may_be_empty: bool = False) -> str | None:
         value = self._document.get(field)
         if value is not None and not isinstance(value, str):
             self.faults.append(f"{field} is not a text")
-        return self.text(field)
+        return "" if may_be_empty and value == "" else self.text(field)
+
+    def _optional_flag(self, field: str, *, default: bool) -> bool:
+        value = self._document.get(field)
+        if value is None or isinstance(value, bool):
+            return default if value is None else value
+        self.faults.append(f"{field} is neither true nor false")
+        return default
 
     def optional_count(self, field: str) -> int | None:
         value = self._document.get(field)
