@@ -31,6 +31,7 @@ from whatsapp_hub.conversation.turn import Turns
 from whatsapp_hub.conversation.typing_indicator import TypingIndicator
 from whatsapp_hub.database import Database, DatabaseError, connect
 from whatsapp_hub.http import keys
+from whatsapp_hub.http.api import Api
 from whatsapp_hub.http.body import MAX_BODY_BYTES
 from whatsapp_hub.http.client_address import ClientAddresses
 from whatsapp_hub.http.limits import Limits
@@ -42,6 +43,7 @@ from whatsapp_hub.inbox.clock import DatabaseClock
 from whatsapp_hub.inbox.indexes import ensure_inbox_indexes
 from whatsapp_hub.inbox.journal import Journal
 from whatsapp_hub.inbox.nodes import Nodes
+from whatsapp_hub.inbox.outbox import Outbox
 from whatsapp_hub.inbox.outcomes import Outcomes
 from whatsapp_hub.inbox.recovery import Recovery
 from whatsapp_hub.inbox.store import InboxStore
@@ -192,6 +194,12 @@ async def _conversation_context(app: web.Application) -> AsyncIterator[None]:
         settings = app[keys.SETTINGS]
         app[keys.JOURNAL] = journal
         app[keys.PAUSES] = Pauses(app[_DATABASE])
+        app[keys.API] = Api(
+            app[keys.DIRECTORY],
+            Outbox(app[_DATABASE], journal),
+            app[keys.PAUSES],
+            body_timeout_s=settings.timing.body_timeout_s,
+        )
         app[keys.WEBHOOKS] = Webhooks(
             app[keys.DIRECTORY],
             journal,
