@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -90,12 +90,18 @@ def read_state(document: Mapping[str, Any]) -> MessageState:
         reason = HELD
     return MessageState(
         id=document["_id"].partition(":")[2],
-        state=Progress.FAILED if is_over else min((part.state for part in parts), key=_ORDER.index),
+        state=Progress.FAILED if is_over else _least(parts),
         phone_number_id=phone_number_id_of(document["_id"]),
         created_at=_from_seconds(document["arrival"] / 1e9),
         reason=reason,
         parts=parts,
     )
+
+
+def _least(parts: Sequence[PartProgress]) -> Progress:
+    """Return how far all parts came; what has just failed makes the whole a dead letter in a moment."""
+    states = [part.state for part in parts if part.state is not Progress.FAILED]
+    return min(states, key=_ORDER.index, default=Progress.SENDING)
 
 
 def _read_part(part: Mapping[str, Any]) -> PartProgress:
