@@ -13,7 +13,7 @@ Schema = dict[str, Any]
 
 _VISIBLE: Final = r"^[!-~]+$"
 #: Something can be seen of it: a message of white space is none.
-_WORDS: Final = r"[0-9A-Za-z\u00a1-\u1fff\u3041-\ud7ff]"
+_WORDS: Final = r"\S"
 
 
 def _text(description: str, **limits: Any) -> Schema:
