@@ -35,7 +35,10 @@ def _find_events(document: Mapping[str, Any]) -> Iterator[Event]:
     else:
         yield None, f"asked for an answer {attempts} time{'s' * (attempts != 1)}"
     if deliveries and origin:
-        yield None, f"asked for {deliveries} more time{'s' * (deliveries != 1)} under the same key, and taken once"
+        yield (
+            None,
+            f"asked for {deliveries} more time{'s' * (deliveries != 1)} under the same Idempotency-Key, and taken once",
+        )
     elif deliveries:
         yield None, f"delivered by Meta {deliveries} more time{'s' * (deliveries != 1)}, and taken once"
     if document.get("retried"):
