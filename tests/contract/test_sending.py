@@ -234,10 +234,10 @@ async def test_message_that_meta_refuses_is_a_dead_letter_that_stays_what_it_is_
 
 
 async def test_status_that_comes_late_makes_a_sent_message_a_failed_one(caller: Caller, customer: str) -> None:
-    failing = StatusPlan(steps=(("sent", 0.0), ("failed", 0.05)), failed_code=131047)
+    failing = StatusPlan(steps=(("sent", 0.0), ("failed", 0.05)), failed_code=131026)
     caller.hub.graph.control.faults.arm(Fault(effect=Effect.NONE, customer=customer, statuses=failing))
     told = await caller.reaches(await caller.say("too late", customer), "failed")
-    assert (told["parts"][0]["error_code"], "131047" in told["reason"]) == (131047, True)
+    assert (told["parts"][0]["error_code"], "131026" in told["reason"]) == (131026, True)
 
 
 async def test_unknown_outcome_waits_for_the_status_and_is_not_sent_again(caller: Caller, customer: str) -> None:

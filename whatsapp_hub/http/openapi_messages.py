@@ -44,8 +44,8 @@ def _media(description: str, **more: Any) -> Schema:
 _CAPTION: Final = _text("at most 1024 characters; a longer one follows as a text")
 _BODY: Final = _object(("text",), text=_words("what stands above"))
 _AROUND: Final = {
-    "header": _object(("type", "text"), type={"const": "text"}, text=_words("at most 60 characters are shown")),
-    "footer": _object(("text",), text=_words("at most 60 characters are shown")),
+    "header": _object(("type", "text"), type={"const": "text"}, text=_text("at most 60 characters are shown")),
+    "footer": _object(("text",), text=_text("at most 60 characters are shown")),
 }
 _ID: Final = _text("comes back when it is chosen", pattern=r"^[0-9A-Za-z._:-]{1,200}$")
 _ROW: Final = _object(("id", "title"), id=_ID, title=_words("at most 24 characters"), description=_text("at most 72"))
