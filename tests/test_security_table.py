@@ -90,6 +90,7 @@ def test_the_tables_are_read() -> None:
         ("whatsapp_hub/http/admin.py", "is_operator"),
         ("whatsapp_hub/http/webhook.py", "knows_token"),
         ("whatsapp_hub/cloud_api/signature.py", "verify"),
+        ("whatsapp_hub/tenants/api_keys.py", "find"),
     ],
 )
 def test_secrets_are_compared_in_constant_time(module: str, function: str) -> None:

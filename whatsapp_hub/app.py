@@ -38,6 +38,7 @@ from whatsapp_hub.conversation.turn_limits import TurnLimits
 from whatsapp_hub.conversation.typing_indicator import TypingIndicator
 from whatsapp_hub.database import Database, DatabaseError, connect
 from whatsapp_hub.http import keys
+from whatsapp_hub.http.api import Api
 from whatsapp_hub.http.body import MAX_BODY_BYTES
 from whatsapp_hub.http.client_address import ClientAddresses
 from whatsapp_hub.http.limits import Limits
@@ -50,6 +51,7 @@ from whatsapp_hub.inbox.daily_turns import DailyTurns
 from whatsapp_hub.inbox.indexes import ensure_inbox_indexes
 from whatsapp_hub.inbox.journal import Journal
 from whatsapp_hub.inbox.nodes import Nodes
+from whatsapp_hub.inbox.outbox import Outbox
 from whatsapp_hub.inbox.outcomes import Outcomes
 from whatsapp_hub.inbox.pending_limits import PendingLimit, PendingLimits
 from whatsapp_hub.inbox.recovery import Recovery
@@ -222,6 +224,12 @@ async def _conversation_context(app: web.Application) -> AsyncIterator[None]:
     async with _conversations(app) as journal:
         settings = app[keys.SETTINGS]
         app[keys.JOURNAL] = journal
+        app[keys.API] = Api(
+            app[keys.DIRECTORY],
+            Outbox(app[_DATABASE], journal),
+            app[keys.PAUSES],
+            body_timeout_s=settings.timing.body_timeout_s,
+        )
         app[keys.WEBHOOKS] = Webhooks(
             app[keys.DIRECTORY],
             journal,

@@ -223,9 +223,6 @@ async def test_text_of_the_metrics_is_neither_stored_nor_taken_for_something_els
 @pytest.mark.parametrize(
     ("method", "path"),
     [
-        ("POST", "/api/v1/b101/messages"),
-        ("GET", "/api/v1/b101/messages/1"),
-        ("POST", "/api/v1/b101/conversations/1/pause"),
         ("GET", "/console"),
         ("GET", "/playground"),
     ],

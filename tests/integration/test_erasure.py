@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 import pytest
 
+from tests.api import Caller, api_key, stored_key
 from tests.hub import Hub, StartHub, business, text_message, until, webhook_of
 from whatsapp_hub.cloud_api.payload import read_webhook
 from whatsapp_hub.database import Database
@@ -340,3 +341,24 @@ async def test_message_that_would_be_tried_again_is_not(
     await hub.say("101", "I am new", "wamid.2")
     await hub.row_where("101", "wamid.2", state="done", outcome="replied")
     assert hub.texts == ["I am new"]
+
+
+async def test_message_that_the_business_sent_itself_goes_too_and_is_never_sent(
+    database: Database, start_hub: StartHub, erase: Erase, webhooks: Any
+) -> None:
+    await database.businesses.insert_one(business("101", apiKeys=[stored_key("key of 101")]))
+    hub = await start_hub()
+    caller = Caller(hub=hub, sub_domain="b101", key=api_key("key of 101")[0])
+    await caller.reaches(await caller.say("hello", CUSTOMER), "read")
+    kept = await caller.say("hello", OTHER)
+    await caller.reaches(kept, "read")
+    hub.graph.control.tokens = {"101": "another"}
+    waiting = await caller.say("forget me", CUSTOMER)
+    await hub.row_where("101", waiting, stage="held")
+    erased = await erase("101", CUSTOMER)
+    assert (erased.messages, erased.histories) == (2, 1)
+    assert ((await caller.show(waiting)).status, (await caller.show(kept)).status) == (404, 200)
+    changed = {"$set": {"whatsappAccessToken": webhooks.encrypt("another")}}
+    await database.businesses.update_one({"subDomain": "b101"}, changed)
+    await caller.reaches(await caller.say("I am new", CUSTOMER), "read")
+    assert hub.texts == ["hello", "hello", "I am new"]

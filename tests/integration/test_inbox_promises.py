@@ -20,6 +20,7 @@ from whatsapp_hub.errors import StoreUnavailable
 from whatsapp_hub.inbox.document import InboxRow, State, row_of
 from whatsapp_hub.inbox.indexes import ensure_inbox_indexes
 from whatsapp_hub.inbox.journal import Journal
+from whatsapp_hub.inbox.outbound import OutboundMessage
 from whatsapp_hub.inbox.outcomes import Outcomes
 from whatsapp_hub.inbox.store import InboxStore
 from whatsapp_hub.telemetry.metrics import Metrics
@@ -38,7 +39,7 @@ class Noted:
     def __init__(self) -> None:
         self.ends: dict[str, str] = {}
 
-    def enter(self, message: InboundMessage) -> InboxRow:
+    def enter(self, message: InboundMessage | OutboundMessage) -> InboxRow:
         return row_of(message, owner="us", state=State.ACTIVE, arrival_ns=1)
 
     def busy(self, row: InboxRow) -> None:

@@ -330,9 +330,6 @@ async def test_operator_is_limited_as_in_the_guide(start: Start) -> None:
 @pytest.mark.parametrize(
     ("method", "path"),
     [
-        ("POST", "/api/v1/bakery/messages"),
-        ("GET", "/api/v1/bakery/messages/1"),
-        ("POST", "/api/v1/bakery/conversations/1/pause"),
         ("GET", "/console"),
         ("GET", "/playground"),
     ],

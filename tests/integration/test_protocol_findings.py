@@ -27,6 +27,7 @@ from whatsapp_hub.inbox.group_commit import GroupCommit
 from whatsapp_hub.inbox.indexes import ensure_inbox_indexes
 from whatsapp_hub.inbox.journal import Journal
 from whatsapp_hub.inbox.nodes import Nodes, View
+from whatsapp_hub.inbox.outbound import OutboundMessage
 from whatsapp_hub.inbox.outcomes import Outcomes
 from whatsapp_hub.inbox.store import InboxStore, StatusWrite
 from whatsapp_hub.inbox.takeover import Takeover
@@ -406,7 +407,7 @@ async def test_process_that_drains_takes_nothing_over(database: Database, hub: A
 class Taken:
     """An intake that forgets."""
 
-    def enter(self, message: InboundMessage) -> InboxRow:
+    def enter(self, message: InboundMessage | OutboundMessage) -> InboxRow:
         return InboxRow(
             id=message.key,
             conversation=message.conversation,

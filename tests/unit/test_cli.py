@@ -32,11 +32,15 @@ def run(*arguments: str, **env: str) -> Result:
 def all_commands() -> Iterator[list[str]]:
     context = click.Context(hub)
     for name in COMMANDS:
-        command = hub.get_command(context, name)
-        if isinstance(command, click.Group):
-            yield from ([name, inner] for inner in command.commands)
-        else:
-            yield [name]
+        yield from below([name], hub.get_command(context, name))
+
+
+def below(names: list[str], command: click.Command | None) -> Iterator[list[str]]:
+    if not isinstance(command, click.Group):
+        yield names
+        return
+    for name, inner in command.commands.items():
+        yield from below([*names, name], inner)
 
 
 def test_version() -> None:
@@ -65,6 +69,7 @@ def test_commands_are_those_of_the_contract_and_what_was_added() -> None:
     assert sorted(map(tuple, all_commands())) == sorted(
         [("serve",), ("demo",), ("doctor",), ("erase",), ("events",), ("rotate-secrets",)]
         + [("business", name) for name in business]
+        + [("business", "key", name) for name in ("add", "list", "revoke")]
         + [("dead", name) for name in dead]
     )
 

@@ -36,6 +36,18 @@ def test_events_come_in_order_with_those_without_a_time_first() -> None:
     ]
 
 
+def test_message_of_the_business_itself_says_so() -> None:
+    origin = {"business": "1", "key": "00aa11bb22cc", "digest": "d"}
+    part = {"state": "waiting", "attempt": 0}
+    assert build_timeline(letter(deliveries=1, origin=origin, parts=[part])) == [
+        (None, "sent by the business itself, with its API key 00aa11bb22cc"),
+        (None, "asked for 1 more time under the same Idempotency-Key, and taken once"),
+        (None, "part 1 of the message was not sent"),
+        (at(2), "received"),
+        (at(30), "given up: 131026 undeliverable"),
+    ]
+
+
 def test_parts_say_how_far_they_came() -> None:
     parts = [
         {"state": "sent", "attempt": 2, "times": {"sent": stamp(4), "failed": stamp(5)}, "error": 131026},

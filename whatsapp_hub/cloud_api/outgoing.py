@@ -9,6 +9,8 @@ from typing import Any, Final
 
 import orjson
 
+from whatsapp_hub.cloud_api.json_text import is_clean
+
 #: Meta's limit is in characters, which its pages do not define. Code points are what the clients in the field count:
 #: an emoji outside the basic plane is one, not the two of its surrogate pair.
 TEXT_LIMIT: Final = 4096
@@ -66,8 +68,12 @@ def text_part(body: str) -> bytes:
     try:
         return orjson.dumps({"type": "text", "text": {"body": body}})
     except orjson.JSONEncodeError:
-        mended = body.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-        return orjson.dumps({"type": "text", "text": {"body": mended}})
+        return orjson.dumps({"type": "text", "text": {"body": mend_text(body)}})
+
+
+def mend_text(text: str) -> str:
+    """Replace what UTF-8 cannot hold."""
+    return text if is_clean(text) else text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 def build_send(part: bytes, *, customer: str, callback_data: str, reply_to: str | None = None) -> bytes:
@@ -116,6 +122,17 @@ def read_callback_data(data: str) -> CallbackData | None:
     return CallbackData(customer=customer, message_id=message_id, part=int(part), attempt=int(attempt))
 
 
+def belong_together(left: str, right: str) -> bool:
+    """Say whether two code points are likely to be seen as one character: accents, skin tones, flags, joined emoji."""
+    return (
+        _JOINER in (left, right)
+        or unicodedata.category(right) in ("Mn", "Me", "Mc")
+        or "\U000e0020" <= right <= "\U000e007f"
+        or "\U0001f3fb" <= right <= "\U0001f3ff"
+        or ("\U0001f1e6" <= left <= "\U0001f1ff" and "\U0001f1e6" <= right <= "\U0001f1ff")
+    )
+
+
 def _skip_space(text: str, start: int) -> int:
     found = _VISIBLE.search(text, start)
     return found.start() if found else len(text)
@@ -139,16 +156,6 @@ def _find_cut(text: str, start: int, limit: int) -> int:
 
 def _cut_word(text: str, start: int, end: int) -> int:
     for cut in range(end, max(start, end - _MAX_CLUSTER), -1):
-        if not _belongs_together(text[cut - 1], text[cut]):
+        if not belong_together(text[cut - 1], text[cut]):
             return cut
     return end
-
-
-def _belongs_together(left: str, right: str) -> bool:
-    """Say whether two code points are likely to be seen as one character: accents, skin tones, flags, joined emoji."""
-    return (
-        _JOINER in (left, right)
-        or unicodedata.category(right) in ("Mn", "Me", "Mc")
-        or "\U0001f3fb" <= right <= "\U0001f3ff"
-        or ("\U0001f1e6" <= left <= "\U0001f1ff" and "\U0001f1e6" <= right <= "\U0001f1ff")
-    )

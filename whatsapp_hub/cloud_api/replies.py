@@ -7,7 +7,14 @@ from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Text:
+class Said:
+    """What every reply has."""
+
+    reply_to: str | None = None  #: the id of a message of the customer, which is shown above the reply
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Text(Said):
     """A text to send. Longer ones than WhatsApp takes are split for you."""
 
     body: str = field(repr=False)
@@ -25,7 +32,7 @@ class Media:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Image:
+class Image(Said):
     """A picture, JPEG or PNG."""
 
     media: Media
@@ -33,7 +40,7 @@ class Image:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Video:
+class Video(Said):
     """A film, MP4 or 3GP."""
 
     media: Media
@@ -41,15 +48,16 @@ class Video:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Audio:
+class Audio(Said):
     """A sound."""
 
     media: Media
     voice: bool = False  #: shown as a voice note: OGG with Opus only
+    words: str = field(default="", repr=False)  #: what is said in it: remembered, and sent if the sound cannot be
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Document:
+class Document(Said):
     """A file."""
 
     media: Media
@@ -58,14 +66,14 @@ class Document:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sticker:
+class Sticker(Said):
     """A sticker, WebP."""
 
     media: Media
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Location:
+class Location(Said):
     """A place on the map."""
 
     latitude: float
@@ -75,7 +83,7 @@ class Location:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Contacts:
+class Contacts(Said):
     """Cards of people, each in Meta's form: ``{"name": {"formatted_name": ...}, "phones": [...]}``."""
 
     cards: tuple[Mapping[str, object], ...] = field(repr=False)
@@ -98,7 +106,7 @@ class Button:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Buttons:
+class Buttons(Said):
     """A text with up to three buttons."""
 
     body: str = field(repr=False)
@@ -125,7 +133,7 @@ class ListSection:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ChoiceList:
+class ChoiceList(Said):
     """A text with a list of choices that opens: up to ten rows in all."""
 
     body: str = field(repr=False)
@@ -136,7 +144,7 @@ class ChoiceList:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LinkButton:
+class LinkButton(Said):
     """A text with a button that opens a page."""
 
     body: str = field(repr=False)
@@ -147,7 +155,7 @@ class LinkButton:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Template:
+class Template(Said):
     """A template that Meta has approved: the only thing that may be sent over 24 hours after the customer wrote."""
 
     name: str
@@ -156,7 +164,7 @@ class Template:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LocationRequest:
+class LocationRequest(Said):
     """A text with a button that asks the customer where they are."""
 
     body: str = field(repr=False)

@@ -12,6 +12,7 @@ import orjson
 from whatsapp_hub.commands.business_add import TOKEN, add
 from whatsapp_hub.commands.business_check import check
 from whatsapp_hub.commands.business_fields import NEVER, parse_expiry
+from whatsapp_hub.commands.business_keys import key
 from whatsapp_hub.commands.database import read_settings, run_on_database
 from whatsapp_hub.commands.failures import Failure
 from whatsapp_hub.commands.printing import plain, print_fields, print_table
@@ -34,6 +35,7 @@ def command() -> None:
 
 command.add_command(add)
 command.add_command(check)
+command.add_command(key)
 
 
 @command.command("list", epilog="Example: whatsapp-hub business list --json")

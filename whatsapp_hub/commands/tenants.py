@@ -85,8 +85,17 @@ class BusinessDocuments:
         """Set these fields of a document, and remove those."""
         update = {"$set": dict(values)} | ({"$unset": dict.fromkeys(unset, "")} if unset else {})
         result = await self._businesses.update_one({"_id": document["_id"]}, update)
-        if not result.matched_count:
-            raise Failure("the business was removed meanwhile: nothing was written.")
+        _check_written(result.matched_count)
+
+    async def add_to(self, document: Document, field: str, entry: Mapping[str, Any]) -> None:
+        """Add an entry to a list in a document, whoever else changes it at the same time."""
+        result = await self._businesses.update_one({"_id": document["_id"]}, {"$push": {field: dict(entry)}})
+        _check_written(result.matched_count)
+
+    async def take_from(self, document: Document, field: str, entry: Mapping[str, Any]) -> None:
+        """Take what has these values out of a list in a document."""
+        result = await self._businesses.update_one({"_id": document["_id"]}, {"$pull": {field: dict(entry)}})
+        _check_written(result.matched_count)
 
     async def replace_secret(self, document: Document, path: str, stored: str, renewed: str) -> bool:
         """Store a secret's new form, unless somebody has stored another secret there; say whether it was stored."""
@@ -124,6 +133,11 @@ def describe(document: Document, decrypt: Decrypt) -> dict[str, object]:
         else None,
         "faults": faults,
     }
+
+
+def _check_written(matched: int) -> None:
+    if not matched:
+        raise Failure("the business was removed meanwhile: nothing was written.")
 
 
 def _state(stored: object, decrypt: Decrypt) -> str:

@@ -30,16 +30,25 @@ def build_timeline(document: Mapping[str, Any]) -> list[Event]:
 
 def _find_events(document: Mapping[str, Any]) -> Iterator[Event]:
     attempts, deliveries = document["attempts"], document.get("deliveries", 0)
-    yield None, f"asked for an answer {attempts} time{'s' * (attempts != 1)}"
-    if deliveries:
+    if origin := document.get("origin"):
+        yield None, f"sent by the business itself, with its API key {origin['key']}"
+    else:
+        yield None, f"asked for an answer {attempts} time{'s' * (attempts != 1)}"
+    if deliveries and origin:
+        yield (
+            None,
+            f"asked for {deliveries} more time{'s' * (deliveries != 1)} under the same Idempotency-Key, and taken once",
+        )
+    elif deliveries:
         yield None, f"delivered by Meta {deliveries} more time{'s' * (deliveries != 1)}, and taken once"
     if document.get("retried"):
         yield _from_seconds(document["place"]), "put back by an operator"
     else:
-        yield _from_seconds(document["place"]), "written, by Meta's clock"
+        if not origin:
+            yield _from_seconds(document["place"]), "written, by Meta's clock"
         yield _from_seconds(document["arrival"] / 1e9), "received"
     for number, part in enumerate(document.get("parts", ()), start=1):
-        yield from _find_part_events(f"part {number} of the reply", part)
+        yield from _find_part_events(f"part {number} of the {'message' if origin else 'reply'}", part)
     if document.get("dead_at") is not None:
         yield document["dead_at"], f"given up: {document.get('reason') or 'no reason is known'}"
 

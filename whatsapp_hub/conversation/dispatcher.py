@@ -23,6 +23,7 @@ from whatsapp_hub.conversation.steps import End, Progress, Wait
 from whatsapp_hub.conversation.turn import Turns
 from whatsapp_hub.errors import StoreUnavailable
 from whatsapp_hub.inbox.document import SPILLED, InboxRow, Stage, State, row_of, spilled
+from whatsapp_hub.inbox.outbound import OutboundMessage
 from whatsapp_hub.inbox.outcomes import MOST_GATHERED, Outcomes
 from whatsapp_hub.settings import Timing
 from whatsapp_hub.telemetry.metrics import Metrics
@@ -76,7 +77,7 @@ class Dispatcher:
 
     # What the journal tells (the order of calls: enter; then busy, any number of times; then stored or gone)
 
-    def enter(self, message: InboundMessage) -> InboxRow:
+    def enter(self, message: InboundMessage | OutboundMessage) -> InboxRow:
         """Make the row of a message, before it is written."""
         has_room = self.knows(message.conversation) or self.room(message.phone_number_id) > 0
         conversation = self._memory.open(message.conversation)

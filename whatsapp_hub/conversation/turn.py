@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
+from typing import Final
 
 from whatsapp_hub.cloud_api.messages import FAILED_RANK
 from whatsapp_hub.cloud_api.reading import read_text
@@ -38,6 +39,9 @@ from whatsapp_hub.telemetry.metrics import Metrics
 from whatsapp_hub.tenants.business import Business
 
 logger = logging.getLogger("conversation")
+
+TOO_OLD: Final = "too old: the customer wrote it longer ago than REPLY_MAX_AGE_S"
+TOO_LATE: Final = "too old: it could not be sent within REPLY_MAX_AGE_S"
 
 
 class Turns:
@@ -88,7 +92,7 @@ class Turns:
         if is_decided(row):
             await self._outcomes.finish_members(row)  # who decided it may have died before that
         if row.stage is not Stage.AMBIGUOUS and await self._is_too_old(row):
-            raise Dead("too old: the customer wrote it longer ago than REPLY_MAX_AGE_S")
+            raise Dead(TOO_OLD if row.origin is None else TOO_LATE)
         business = None
         if not is_decided(row):
             business = await self._decision.decide(row)
@@ -97,6 +101,8 @@ class Turns:
             return
         if business is None or self._holds.holds(row.phone_number_id):
             business = await self._holds.find_business(row.phone_number_id)
+        if row.origin is not None and row.origin.business_id != business.id:
+            raise Dead("the phone number is another business's by now")
         if not business.enabled:
             raise Dead("the business was switched off before its reply was sent")
         remember = await self._to_remember(row, business)
@@ -155,7 +161,7 @@ class Turns:
         return True
 
     async def _to_remember(self, row: InboxRow, business: Business) -> Entry:
-        if not row.said:  # decided by another process
+        if not row.said and row.origin is None:  # decided by another process
             others = await self._outcomes.rows(row.members) if row.members else {}
             rows = sorted([row, *others.values()], key=lambda one: one.order)
             row.said = joined(corrected(tuple(map(customer_message, rows))))

@@ -29,9 +29,10 @@ from whatsapp_hub.demo.control import Control
 from whatsapp_hub.demo.faults import Effect, Fault, Faults, json_answer, misbehave
 from whatsapp_hub.demo.inbound_media import InboundMedia
 from whatsapp_hub.demo.models import ModelStandIn
+from whatsapp_hub.demo.refused import Refused
 from whatsapp_hub.demo.sends import Send, SendLog
 from whatsapp_hub.demo.statuses import StatusSender, WebhookTarget
-from whatsapp_hub.demo.wire import Refused, check_message, error_body, load_json, read_body, success_body, text_of
+from whatsapp_hub.demo.wire import check_message, error_body, load_json, read_body, success_body, text_of
 
 MAX_BODY_BYTES: Final = 8 * 1024 * 1024
 _SUCCESS: Final = b'{"success":true}'

@@ -12,7 +12,8 @@ import orjson
 from aiohttp import web
 
 from whatsapp_hub.demo.faults import Faults, json_answer, misbehave
-from whatsapp_hub.demo.wire import Refused, error_body
+from whatsapp_hub.demo.refused import Refused
+from whatsapp_hub.demo.wire import error_body
 
 _NO_OBJECT: Final = "Object does not exist, or cannot be loaded due to missing permissions"
 

@@ -3,36 +3,13 @@
 from __future__ import annotations
 
 import secrets
-from typing import Any, Final
+from typing import Any
 
 import orjson
 
-from whatsapp_hub.cloud_api.outgoing import CALLBACK_DATA_LIMIT, TEXT_LIMIT, is_bsuid
-
-_HTTP_STATUSES: Final = {
-    **dict.fromkeys((0, 190), 401),
-    **dict.fromkeys((10, 200, 368), 403),
-    **dict.fromkeys((3, 131000, 131016, 131045, 131057), 500),
-    **dict.fromkeys((2, 133004), 503),
-}
-
-
-class Refused(Exception):
-    """Graph does not take this request."""
-
-    def __init__(self, code: int, details: str) -> None:
-        super().__init__(details)
-        self.code = code
-
-    @property
-    def status(self) -> int:
-        """The HTTP status that goes with the code."""
-        return http_status(self.code)
-
-
-def http_status(code: int) -> int:
-    """Return the HTTP status that Graph sends with an error code."""
-    return _HTTP_STATUSES.get(code, 400)
+from whatsapp_hub.cloud_api.outgoing import CALLBACK_DATA_LIMIT, is_bsuid
+from whatsapp_hub.demo.message_check import check_content
+from whatsapp_hub.demo.refused import Refused
 
 
 def load_json(raw: bytes) -> dict[str, Any]:
@@ -58,11 +35,7 @@ def check_message(body: dict[str, Any]) -> None:
         raise Refused(100, "The parameter to is required.")
     if body.get("recipient_type", "individual") not in ("individual", "group"):
         raise Refused(100, "Param recipient_type must be one of {individual, group}")
-    kind = body.get("type", "text")
-    if not isinstance(kind, str) or not isinstance(body.get(kind), dict):
-        raise Refused(100, "The parameter of the message's type is required.")
-    if kind == "text" and not 0 < len(text_of(body)) <= TEXT_LIMIT:
-        raise Refused(100, f"Param text['body'] must be from 1 to {TEXT_LIMIT} characters long.")
+    check_content(body)
     if len(str(body.get("biz_opaque_callback_data", ""))) > CALLBACK_DATA_LIMIT:
         raise Refused(100, f"Param biz_opaque_callback_data must be at most {CALLBACK_DATA_LIMIT} characters long.")
 

@@ -9,6 +9,7 @@ import orjson
 from aiohttp import hdrs, web
 from multidict import istr
 
+NOTHING_HERE: Final = "there is nothing here"  #: for every path, subdomain and id that there is not, or is not yours
 NO_SNIFFING: Final = {"X-Content-Type-Options": "nosniff"}
 
 Headers = Mapping[str, str] | Mapping[istr, str]

@@ -43,8 +43,11 @@ class Refused(HubError):
 class BodyReader:
     """Reads bodies. What has arrived and was not verified yet counts against one budget for all connections."""
 
-    def __init__(self, *, timeout_s: float, max_unverified_bytes: int = MAX_UNVERIFIED_BYTES) -> None:
+    def __init__(
+        self, *, timeout_s: float, max_unverified_bytes: int = MAX_UNVERIFIED_BYTES, max_bytes: int = MAX_BODY_BYTES
+    ) -> None:
         """Give each body ``timeout_s`` to arrive."""
+        self._max_bytes = max_bytes
         self._timeout_s = timeout_s
         self._max_unverified_bytes = max_unverified_bytes
         self._unverified_bytes = 0
@@ -60,7 +63,7 @@ class BodyReader:
             raise Refused(415, "compressed bodies are not accepted", unread=True)
         length = request.content_length
         # The limits by address may have set a lower bound for a body that does not say its length.
-        limit = MAX_BODY_BYTES if length is not None else request.get(keys.MAX_BODY_BYTES, MAX_BODY_BYTES)
+        limit = self._max_bytes if length is not None else request.get(keys.MAX_BODY_BYTES, self._max_bytes)
         if length is not None and length > limit:
             raise _too_large()
         if request.content.is_eof() and request.content.exception() is None:

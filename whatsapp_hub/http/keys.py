@@ -8,6 +8,7 @@ from aiohttp import web
 
 if TYPE_CHECKING:
     from whatsapp_hub.conversation.pauses import Pauses
+    from whatsapp_hub.http.api import Api
     from whatsapp_hub.http.client_address import ClientAddresses
     from whatsapp_hub.http.webhook import Webhooks
     from whatsapp_hub.inbox.journal import Journal
@@ -24,6 +25,7 @@ NODES: Final[web.AppKey[Nodes]] = web.AppKey("nodes")  # tells the other process
 DIRECTORY: Final[web.AppKey[Directory]] = web.AppKey("directory")
 JOURNAL: Final[web.AppKey[Journal]] = web.AppKey("journal")
 WEBHOOKS: Final[web.AppKey[Webhooks]] = web.AppKey("webhooks")
+API: Final[web.AppKey[Api]] = web.AppKey("api")
 CLIENT_ADDRESSES: Final[web.AppKey[ClientAddresses]] = web.AppKey("client_addresses")
 PAUSES: Final[web.AppKey[Pauses]] = web.AppKey("pauses")
 

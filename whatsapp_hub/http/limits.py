@@ -16,7 +16,7 @@ from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 
 from whatsapp_hub.http.admin import is_operator
-from whatsapp_hub.http.answers import error_answer
+from whatsapp_hub.http.answers import NOTHING_HERE, error_answer
 from whatsapp_hub.http.client_address import ClientAddresses
 from whatsapp_hub.http.keys import MAX_BODY_BYTES
 from whatsapp_hub.http.limit_counts import AddressLimit, Counts
@@ -29,6 +29,7 @@ Gate = Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]
 
 #: How the webhook answers what it could not verify. 400 and 503 tell nothing: a verified one gets them too.
 UNVERIFIED_STATUSES: Final = frozenset({401, 403, 408, 413, 415, 499})
+API_ROUTES: Final = ("api.messages", "api.message", "api.pause")
 LARGE_BODY_BYTES: Final = 64 * 1024
 VERIFIED_FOR_S: Final = 3600.0
 REMEMBER_EVERY_S: Final = 10.0  # nearly all requests come from a few addresses
@@ -69,6 +70,8 @@ class Limits:
                 )
                 for route in ("admin.cache.clear", "admin.cache.warmup")
             },
+            **dict.fromkeys(API_ROUTES, partial(_count_wrong_keys, limit(settings.rate_limit_webhook, route="api"))),
+            "api.description": partial(_count_first, limit(settings.rate_limit_health, route="api.description")),
             None: _explain_missing,
         }
 
@@ -153,6 +156,14 @@ async def _count_first(limit: AddressLimit, request: web.Request, handler: Handl
     return await handler(request) if refusal is None else refusal
 
 
+async def _count_wrong_keys(limit: AddressLimit, request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Count what has no right key; who has one is never refused because of others behind the same address."""
+    response = await handler(request)
+    if response.status == web.HTTPUnauthorized.status_code and (refusal := await limit.count(request)) is not None:
+        return refusal
+    return response
+
+
 async def _guard_metrics(limit: AddressLimit, request: web.Request, handler: Handler) -> web.StreamResponse:
     """Count the JSON form only: Prometheus may scrape as often as it is told to."""
     return await (handler(request) if asks_for_text(request) else _count_first(limit, request, handler))
@@ -162,4 +173,4 @@ async def _explain_missing(request: web.Request, handler: Handler) -> web.Stream
     try:
         return await handler(request)
     except web.HTTPNotFound:
-        return error_answer(404, "there is nothing here")
+        return error_answer(404, NOTHING_HERE)

@@ -6,6 +6,7 @@ from aiohttp import web
 
 from whatsapp_hub.http.admin import clear_cache, warm_cache
 from whatsapp_hub.http.answers import error_answer
+from whatsapp_hub.http.api import pause_conversation, send_message, show_description, show_message
 from whatsapp_hub.http.probes import show_health, show_metrics, show_prometheus, show_readiness
 from whatsapp_hub.http.webhook import handshake, receive
 
@@ -22,14 +23,15 @@ def add_routes(app: web.Application) -> None:
     app.router.add_get("/prometheus/metrics", show_prometheus, name="prometheus")
     app.router.add_post("/admin/cache/clear", clear_cache, name="admin.cache.clear")
     app.router.add_post("/admin/cache/warmup", warm_cache, name="admin.cache.warmup")
+    app.router.add_get("/api/v1/openapi.json", show_description, name="api.description")
+    app.router.add_post("/api/v1/{subDomain}/messages", send_message, name="api.messages")
+    app.router.add_get("/api/v1/{subDomain}/messages/{id}", show_message, name="api.message")
+    app.router.add_post("/api/v1/{subDomain}/conversations/{id}/pause", pause_conversation, name="api.pause")
     _announce(app)
 
 
 def _announce(app: web.Application) -> None:
     """Say "not yet" where the contract has routes that are still to come."""
-    app.router.add_post("/api/v1/{subDomain}/messages", _not_yet, name="api.messages")
-    app.router.add_get("/api/v1/{subDomain}/messages/{id}", _not_yet, name="api.message")
-    app.router.add_post("/api/v1/{subDomain}/conversations/{id}/pause", _not_yet, name="api.conversation.pause")
     app.router.add_get("/console", _not_yet, name="console")
     app.router.add_get("/playground", _not_yet, name="playground")
 

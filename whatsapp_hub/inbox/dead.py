@@ -63,14 +63,15 @@ class DeadLetters:
     async def retry(self, letter_id: str) -> bool:
         """Put a dead letter back at the end of its conversation's order; False if there is none with this id.
 
-        What it said is decided anew, unless a part of the old reply has reached the customer: then the rest is sent.
+        What it said is decided anew, unless a part of the old reply has reached the customer: then the rest is sent. A
+        message that the business sent by itself stays what it is.
         """
         document = await self._get(letter_id)
         if document is None:
             return False
         parts = list(document.get("parts", ()))
         sends = max([document.get("sends", 0), *(part["attempt"] for part in parts)])
-        if not any(map(_reached, parts)):
+        if "origin" not in document and not any(map(_reached, parts)):
             parts = []
         dropped = {} if parts else {"said": "", "answer": ""}  # of what was decided then
         values = {

@@ -1,7 +1,8 @@
 """The inbox document: its states, its parts, and how it is read and written (pure).
 
-One document is one message of a customer. At most one document of a conversation is ``active``, which a unique index
-in the database holds; it is the lock of the conversation and carries the turn's progress.
+One document is one message of a customer, or one that the business sends by itself. At most one document of a
+conversation is ``active``, which a unique index in the database holds; it is the lock of the conversation and carries
+the turn's progress.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from whatsapp_hub.cloud_api.messages import ConversationId, InboundMessage, customer_of, phone_number_id_of
+from whatsapp_hub.inbox.outbound import Origin, OutboundMessage
 
 
 class State(StrEnum):
@@ -143,6 +145,7 @@ class InboxRow:
     sends: int = 0  #: the greatest attempt number of parts that a retry dropped: late statuses must not match new ones
     members: list[str] = field(default_factory=list)  #: messages that this one's turn answers too
     parts: list[Part] = field(default_factory=list)
+    origin: Origin | None = None  #: set where the business sends it by itself: nobody has to be asked what to say
     # What only the process that works on the turn knows:
     cleared: int | None = None  #: the part that was marked as "may have been sent" for a send not yet begun
     waiting_since: float = 0.0  #: monotonic seconds; when it began to wait for a status
@@ -183,7 +186,7 @@ class InboxRow:
 
     def to_document(self) -> dict[str, Any]:
         """Return the document of a message that has just come."""
-        return {
+        document: dict[str, Any] = {
             "_id": self.id,
             "conversation": self.conversation,
             "state": self.state.value,
@@ -196,6 +199,10 @@ class InboxRow:
             "item": self.item,
             "profile_name": self.profile_name,
         }
+        if self.origin is not None:
+            document["origin"] = self.origin.to_document()
+            document["parts"] = [part.to_document() for part in self.parts]
+        return document
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> InboxRow:
@@ -218,12 +225,16 @@ class InboxRow:
             parts=[Part.from_document(part) for part in document.get("parts", ())],
             said=document.get("said", ""),
             answer=document.get("answer", ""),
+            origin=Origin.from_document(document["origin"]) if "origin" in document else None,
         )
 
 
-def row_of(message: InboundMessage, *, owner: str, state: State, arrival_ns: int) -> InboxRow:
-    """Make the row of a message that has just come. The first attempt is counted with the insert."""
-    return InboxRow(
+def row_of(message: InboundMessage | OutboundMessage, *, owner: str, state: State, arrival_ns: int) -> InboxRow:
+    """Make the row of a message that has just come. The first attempt is counted with the insert.
+
+    What the business sends by itself is decided from the start: it is past the commit point when it is stored.
+    """
+    row = InboxRow(
         id=message.key,
         conversation=message.conversation,
         owner=owner,
@@ -236,3 +247,7 @@ def row_of(message: InboundMessage, *, owner: str, state: State, arrival_ns: int
         item=message.item,
         profile_name=message.profile_name,
     )
+    if isinstance(message, OutboundMessage):
+        row.stage, row.origin = Stage.REPLYING, message.origin
+        row.parts = [Part(body=body) for body in message.parts]
+    return row

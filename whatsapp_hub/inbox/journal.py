@@ -23,6 +23,7 @@ from whatsapp_hub.cloud_api.payload import status_key
 from whatsapp_hub.errors import StoreUnavailable
 from whatsapp_hub.inbox.document import InboxRow
 from whatsapp_hub.inbox.group_commit import GroupCommit
+from whatsapp_hub.inbox.outbound import OutboundMessage
 from whatsapp_hub.inbox.store import InboxStore, Inserted, StatusWrite, encode
 from whatsapp_hub.telemetry.metrics import Metrics
 
@@ -36,7 +37,7 @@ FLIGHTS: Final = 1
 class Intake(Protocol):
     """Who takes over what the journal has stored: the dispatcher."""
 
-    def enter(self, message: InboundMessage) -> InboxRow:
+    def enter(self, message: InboundMessage | OutboundMessage) -> InboxRow:
         """Make the row of a message, before it is written."""
         ...
 
@@ -100,6 +101,37 @@ class Journal:
         if webhook.statuses or webhook.others:
             await self._accept_rest(webhook, since)
 
+    async def accept_outbound(self, message: OutboundMessage) -> bool:
+        """Return when a message from outside is durable; False where one with its id is there already.
+
+        Raises:
+            StoreUnavailable: not confirmed in time; nobody knows whether it will be sent.
+
+        """
+        if not self._is_open():
+            raise StoreUnavailable
+        since = asyncio.get_running_loop().time()
+        row = self._intake.enter(message)
+        result: Inserted | None = None
+        try:
+            for _ in range(2):  # once more as queued, where the conversation is busy
+                result = await self._insert_one(row, since)
+                if result is not Inserted.BUSY:
+                    break
+                self._intake.busy(row)
+        finally:
+            if result is Inserted.STORED:
+                self._intake.stored(row)
+            else:
+                self._intake.gone(row, unknown=result is not Inserted.DUPLICATE)
+        if result in {Inserted.STORED, Inserted.DUPLICATE}:
+            return result is Inserted.STORED
+        raise StoreUnavailable
+
+    async def count_copy(self, row_id: str, conversation: str) -> bool:
+        """Count another copy of what is there, with a real write; False where it is gone. Raises as ``accept`` does."""
+        return await self._deliveries.submit((row_id, conversation), since=asyncio.get_running_loop().time())
+
     async def flush(self) -> None:
         """Wait until everything handed in has been written."""
         for lane in (self._inserts, self._deliveries, self._events, self._statuses):
@@ -160,6 +192,13 @@ class Journal:
                 del open_rows[row]
                 self._metrics.count_item("message", "duplicate")
                 self._intake.gone(row, unknown=False)
+
+    async def _insert_one(self, row: InboxRow, since: float) -> Inserted:
+        document = encode(row.to_document())
+        if document is None:
+            raise StoreUnavailable
+        [result] = await self._inserts.submit([document], len(document.raw), since)
+        return result
 
     async def _store_raw(self, row: InboxRow, since: float) -> None:
         """Keep the bytes of a message whose names the database cannot hold. It is not answered."""

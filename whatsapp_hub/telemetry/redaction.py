@@ -27,9 +27,11 @@ _NAMED: Final = re.compile(
     re.IGNORECASE | re.VERBOSE,
 )
 _URL_PASSWORD: Final = re.compile(r"""(://[^\s/:@"']*:)[^\s/"']+(?=@)""")
-#: Secrets that give themselves away: Meta's tokens, OpenAI's keys, Fernet's tokens (plain and as hex), JSON web tokens.
+#: Secrets that give themselves away: Meta's tokens, OpenAI's keys, the businesses' API keys, Fernet's tokens (plain and
+#: as hex), JSON web tokens.
 _TOKEN: Final = re.compile(
-    r"\bEAA[\w-]{6,}|\bsk-[\w-]{16,}|\bgAAAA[\w=-]{20,}|\b67414141[0-9a-f]{40,}|\beyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*"
+    r"\bEAA[\w-]{6,}|\bsk-[\w-]{16,}|\bwhk_[0-9a-f]{12}_[\w-]{8,}"
+    r"|\bgAAAA[\w=-]{20,}|\b67414141[0-9a-f]{40,}|\beyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*"
 )
 #: Phone numbers (E.164 has up to 15 digits), bare or written with separators, and Meta's business-scoped user ids.
 _PERSON: Final = re.compile(

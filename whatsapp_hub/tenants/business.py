@@ -72,3 +72,15 @@ class WebhookKeys:
     only_phone_number_ids: frozenset[str] | None = None
     only_account_id: str | None = None
     sub_domain: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiTenant:
+    """A business as far as its API key goes."""
+
+    id: str
+    sub_domain: str | None  #: of the one path on which the key counts; None: on none
+    enabled: bool
+    phone_number_ids: tuple[str, ...]  #: all that its document names
+    own_phone_number_ids: tuple[str, ...]  #: those that it is served with
+    key_id: str

@@ -15,7 +15,7 @@ from whatsapp_hub.database import Database
 from whatsapp_hub.errors import StoreUnavailable
 from whatsapp_hub.settings import Settings
 from whatsapp_hub.telemetry.metrics import Metrics
-from whatsapp_hub.tenants.business import Business, Unserved, WebhookKeys
+from whatsapp_hub.tenants.business import ApiTenant, Business, Unserved, WebhookKeys
 from whatsapp_hub.tenants.cache import BusinessCache, Found
 from whatsapp_hub.tenants.documents import read_business
 from whatsapp_hub.tenants.follower import Follower
@@ -106,6 +106,10 @@ class Directory:
         A business without a readable secret of its own gets keys that nothing verifies with.
         """
         return self._table.keys(sub_domain)
+
+    def api_tenant(self, key: str) -> ApiTenant | None:
+        """Return the business that has this API key, from memory; None for a wrong one."""
+        return self._table.api_tenant(key)
 
     def sub_domain_of(self, phone_number_id: str) -> str | None:
         """Name the business that has a phone number, from memory; for metrics, not for deciding anything."""

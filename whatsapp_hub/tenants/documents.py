@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Final
 
 from whatsapp_hub.errors import VaultError
+from whatsapp_hub.tenants.api_keys import ApiKey, read_api_key
 from whatsapp_hub.tenants.business import AssistantChoice, Business
 from whatsapp_hub.tenants.table import Row
 
@@ -28,6 +29,7 @@ ROW_FIELDS: Final = (
     "whatsappVerifyToken",
     "whatsappTokenExpiresAt",
     "assistant.maxPending",
+    "apiKeys",
 )
 #: What ``read_business`` looks at.
 BUSINESS_FIELDS: Final = (
@@ -93,6 +95,7 @@ def read_row(document: Mapping[str, object], decrypt: Decrypt) -> Row:
     """Read what webhooks are checked against."""
     reader = _Reader(document, decrypt)
     app_secrets = reader.secret("whatsappAppSecret")
+    api_keys = reader.api_keys()
     return Row(
         id=str(document.get("_id")),
         sub_domain=reader.text("subDomain"),
@@ -104,6 +107,7 @@ def read_row(document: Mapping[str, object], decrypt: Decrypt) -> Row:
         token_expires_at=reader.date("whatsappTokenExpiresAt"),
         faults=tuple(reader.faults),
         max_pending=_max_pending(document),
+        api_keys=api_keys,
     )
 
 
@@ -150,6 +154,14 @@ class _Reader:
             self.faults.append(f"{field} does not decrypt: check ENCRYPTION_SECRET, or store it anew")
             return ()
         return (plain,)
+
+    def api_keys(self) -> tuple[ApiKey, ...]:
+        value = self._document.get("apiKeys")
+        entries = value if isinstance(value, list) else [] if value is None else [value]
+        keys = tuple(key for key in map(read_api_key, entries) if key is not None)
+        if len(keys) < len(entries):
+            self.faults.append("apiKeys holds what is no key: `whatsapp-hub business key add` makes one")
+        return keys
 
     def access_token(self) -> str | None:
         found = self.secret("whatsappAccessToken")

@@ -1,4 +1,4 @@
-"""What webhooks are checked against, in memory (pure): subdomains, own secrets, numbers and who may sign for them."""
+"""What requests are checked against, in memory (pure): subdomains, secrets, API keys, numbers and whose they are."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from whatsapp_hub.tenants.business import WebhookKeys
+from whatsapp_hub.tenants.api_keys import ApiKey, KeyTable
+from whatsapp_hub.tenants.business import ApiTenant, WebhookKeys
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +25,7 @@ class Row:
     token_expires_at: datetime | None = None
     faults: tuple[str, ...] = ()
     max_pending: int | None = None  #: messages that may wait; None: any number
+    api_keys: tuple[ApiKey, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +81,7 @@ class Table:
         self._shared_sub_domains: set[str] = set()
         self._shared_keys = WebhookKeys(app_secrets=app_secrets, verify_token=verify_token)
         self._keys: dict[str, WebhookKeys] = {}
+        self._api_keys = KeyTable()
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -91,6 +94,22 @@ class Table:
         if found is None and (row := self._row_of(sub_domain)) is not None:
             found = self._keys[sub_domain] = self._build_keys(row)
         return found
+
+    def api_tenant(self, key: str) -> ApiTenant | None:
+        """Return the business that has this API key; None for a wrong one, which takes as long to find out."""
+        found = self._api_keys.find(key)
+        if found is None:
+            return None
+        row = self._rows[found[0]]
+        has_path = row.sub_domain is not None and self._row_of(row.sub_domain) is row
+        return ApiTenant(
+            id=row.id,
+            sub_domain=row.sub_domain if has_path else None,
+            enabled=row.enabled,
+            phone_number_ids=row.phone_number_ids,
+            own_phone_number_ids=tuple(number for number in row.phone_number_ids if self.owner(number) == row.id),
+            key_id=found[1],
+        )
 
     def replace(self, rows: Iterable[Row]) -> Touched:
         """Take these rows for the whole truth; return what differs."""
@@ -202,6 +221,7 @@ class Table:
 
     def _put_in(self, row: Row) -> None:
         self._rows[row.id] = row
+        self._api_keys.add(row.id, row.api_keys)
         for number in row.phone_number_ids:
             self._by_number[number].add(row.id)
         if row.sub_domain is not None:
@@ -211,6 +231,7 @@ class Table:
 
     def _take_out(self, row: Row) -> None:
         self._rows.pop(row.id, None)
+        self._api_keys.remove(row.id, row.api_keys)
         self._faulty.discard(row.id)
         for number in row.phone_number_ids:
             _discard(self._by_number, number, row.id)

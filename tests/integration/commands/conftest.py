@@ -44,7 +44,7 @@ class NumbersCounted(GraphStandIn):
     most_numbers_at_once = 0
     _numbers_now = 0
 
-    async def _number(self, request: web.Request) -> web.Response:
+    async def _number(self, request: web.Request) -> web.StreamResponse:
         self._numbers_now += 1
         self.most_numbers_at_once = max(self.most_numbers_at_once, self._numbers_now)
         try:
