@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import re
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -79,6 +80,17 @@ def indexes_of(entries: Mapping[int, Entry], verdict: str) -> list[int]:
 
 def test_every_code_that_is_known_is_recorded() -> None:
     assert CODES.keys() <= {code_of(entry) for entry in ANSWERS}
+
+
+def test_page_for_operators_names_every_code_with_its_consequence() -> None:
+    page = (Path(__file__).parents[2] / "docs/errors.md").read_text("utf-8").partition("## Every code")[2]
+    rows = [line.split("|")[1:4] for line in page.splitlines() if line.startswith("| ") and line[2].isdigit()]
+    told = {
+        int(code): consequence.split()[0].strip(",;")
+        for codes, _, consequence in rows
+        for code in re.findall(r"(?<![\d-])\d+(?![\dx-])", codes)
+    }
+    assert told == told | {code: meaning.verdict.value for code, meaning in CODES.items()}
 
 
 @pytest.mark.parametrize("entry", ANSWERS, ids=lambda entry: str(entry["answer"]["error"]["code"]))
