@@ -6,19 +6,25 @@ import asyncio
 import base64
 import hmac
 import logging
+import os
+import shutil
 import ssl
+import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import orjson
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
+from tests.hub import until
 from tests.tls import HOST, Names, client_context, make_certificate, server_context
 from whatsapp_hub.assistants.asking import FALLBACK_TEXT
 from whatsapp_hub.assistants.base import CustomerMessage, PastTurn, Text, Turn
@@ -355,6 +361,73 @@ async def test_a_document_that_cannot_be_served_says_why(shop: Shop, trust: ssl.
         ]:
             assert assistants.find_fault(choice) == words
         assert assistants.find_fault(replace(choose(shop), kind=None)) is None
+
+
+# The examples of the manual
+
+MANUAL = Path(__file__).parents[2] / "docs" / "assistants.md"
+SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"  # of the reference libraries' tests
+EXAMPLES = [
+    pytest.param("python", [sys.executable], id="python"),
+    pytest.param(
+        "javascript",
+        ["node"],
+        id="node",
+        marks=pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed"),
+    ),
+]
+
+
+def example(language: str) -> str:
+    """Return the endpoint that the manual shows in a language."""
+    text = MANUAL.read_text("utf-8").partition("## An endpoint of the business's own")[2]
+    return text.partition(f"```{language}\n")[2].partition("```")[0]
+
+
+@pytest.mark.parametrize(("language", "command"), EXAMPLES)
+async def test_the_example_of_the_manual_answers_what_is_signed_and_nothing_else(
+    shop: Shop, trust: ssl.SSLContext, tmp_path: Path, unused_tcp_port: int, language: str, command: list[str]
+) -> None:
+    """The example as it stands, behind what speaks TLS for it."""
+    source = tmp_path / "endpoint"
+    source.write_text(example(language))
+    environment = {"PATH": os.environ["PATH"], "HUB_SECRET": SECRET, "PORT": str(unused_tcp_port)}
+    process = await asyncio.create_subprocess_exec(*command, str(source), env=environment, cwd=tmp_path)
+    statuses: list[int] = []
+    try:
+        async with aiohttp.ClientSession() as client:
+            await until(partial(listens, unused_tcp_port))
+
+            async def pass_on(request: web.Request) -> web.Response:
+                headers = {name: value for name, value in request.headers.items() if name.startswith("webhook-")}
+                url = f"http://127.0.0.1:{unused_tcp_port}/"
+                async with client.post(url, data=shop.asked[-1].body, headers=headers) as answer:
+                    statuses.append(answer.status)
+                    return web.Response(status=answer.status, body=await answer.read())
+
+            shop.script = [pass_on]
+            async with open_for(trust) as assistants:
+                assert await say(assistants, choose(shop, secret=SECRET)) == ["You said: When?"]
+                assert await say(assistants, choose(shop)) == [FALLBACK_TEXT]
+    finally:
+        process.kill()
+        await process.wait()
+    assert statuses == [200, 401]
+
+
+async def listens(port: int) -> bool:
+    """Whether somebody listens on a port."""
+    try:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+    except OSError:
+        return False
+    writer.close()
+    await writer.wait_closed()
+    return True
+
+
+def test_the_examples_are_about_twenty_lines() -> None:
+    assert [len(example(language).splitlines()) <= 26 for language in ("python", "javascript")] == [True, True]
 
 
 # Fair shares

@@ -1,6 +1,6 @@
 """Whatever a model says is said to the customer who asked, as text: it chooses neither recipient, tenant nor tool.
 
-``tests/samples/model/injections.json`` holds outputs as a model gives them that was talked into something, or that means ill.
+``tests/samples/model/injections.json`` holds outputs of a model that was talked into something, or that means ill.
 """
 
 from __future__ import annotations

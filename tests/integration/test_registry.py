@@ -143,7 +143,8 @@ async def test_an_operators_own_that_returns_nonsense_has_failed(own_code: str) 
 
 async def test_the_example_of_the_manual_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     manual = Path(__file__).parents[2] / "docs" / "assistants.md"
-    (tmp_path / "my_shop.py").write_text(manual.read_text().partition("```python\n")[2].partition("```")[0])
+    section = manual.read_text("utf-8").partition("## One of your own")[2]
+    (tmp_path / "my_shop.py").write_text(section.partition("```python\n")[2].partition("```")[0])
     monkeypatch.syspath_prepend(tmp_path)
     async with open_assistants(Settings.isolated(assistant="shop", assistants="shop=my_shop:Shop"), Metrics()) as found:
         opening_hours = replace(TURN, messages=(replace(TURN.messages[0], text="Are you open?"),))
