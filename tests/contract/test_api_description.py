@@ -14,12 +14,14 @@ import pytest_asyncio
 
 from tests.api import Caller, api_key, stored_key
 from tests.hub import Hub, business, hubs_on, own_database
+from whatsapp_hub.http.openapi_messages import KINDS
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 #: Its command is not on the path where the virtual environment is not active.
 SCHEMATHESIS = [sys.executable, "-c", "from schemathesis.cli import schemathesis; schemathesis()"]
 SEED = "7"
+LIMITS = {"pattern", "format", "enum", "minLength", "maxLength", "minimum", "maximum", "minItems", "maxItems"}
 
 
 @pytest_asyncio.fixture(name="caller", loop_scope="module", scope="module")
@@ -49,26 +51,33 @@ async def test_description_names_every_route_of_the_api(caller: Caller) -> None:
     assert described == routes - {("GET", "/api/v1/openapi.json")}
 
 
-async def test_hub_does_what_the_description_says(caller: Caller, tmp_path: Path) -> None:
-    await fuzz(caller, tmp_path, "--phases", "fuzzing", "--max-examples", "10")
+each_mode = pytest.mark.parametrize("mode", ["positive", "negative"])
+
+
+@each_mode
+async def test_hub_does_what_the_description_says(caller: Caller, tmp_path: Path, mode: str) -> None:
+    await fuzz(caller, tmp_path, mode, "--phases", "fuzzing", "--max-examples", "6")
 
 
 @pytest.mark.soak
-async def test_hub_does_what_the_description_says_at_every_border(caller: Caller, tmp_path: Path) -> None:
+@each_mode
+async def test_hub_does_what_the_description_says_at_every_border(caller: Caller, tmp_path: Path, mode: str) -> None:
     """Longest and shortest, most and least, every part missing or of another type; and many more examples."""
-    await fuzz(caller, tmp_path, "--phases", "examples,coverage,fuzzing", "--max-examples", "200")
+    await fuzz(caller, tmp_path, mode, "--phases", "examples,coverage,fuzzing", "--max-examples", "200")
 
 
-async def fuzz(caller: Caller, folder: Path, *options: str) -> None:
-    """Have it found out that what fits is taken, that what does not is refused, and that all answers are described."""
+async def fuzz(caller: Caller, folder: Path, mode: str, *options: str) -> None:
+    """Have it found out that what fits is taken or what does not is refused, and that all answers are described."""
     description = await describe(caller.hub)
     _name_the_business(description)
+    if mode == "negative":
+        _take_every_value(description)
     (folder / "openapi.json").write_bytes(orjson.dumps(description))
     process = await asyncio.create_subprocess_exec(
         *SCHEMATHESIS,
         *("run", "openapi.json", "--url", caller.hub.url, "--header", f"Authorization: Bearer {caller.key}"),
         *("--exclude-checks", "ignored_auth", "--suppress-health-check", "all", "--no-shrink", "--warnings", "off"),
-        *("--seed", SEED, "--no-color", *options),
+        *("--seed", SEED, "--no-color", "--continue-on-failure", "--mode", mode, *options),
         cwd=folder,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
@@ -86,3 +95,18 @@ def _name_the_business(description: Mapping[str, Any]) -> None:
     for schema in description["components"]["schemas"].values():
         if "from" in schema.get("properties", {}):
             schema["properties"]["from"] = {"const": "101"}
+
+
+def _take_every_value(description: Mapping[str, Any]) -> None:
+    """Leave the form of messages alone, and no limits of their values: beyond these it is said in another way."""
+    for name, (kind, _, _) in KINDS.items():
+        properties = description["components"]["schemas"][name]["properties"]
+        properties[kind] = _without_limits(properties[kind])
+
+
+def _without_limits(schema: Any) -> Any:
+    if isinstance(schema, list):
+        return [_without_limits(one) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    return {key: _without_limits(value) for key, value in schema.items() if key not in LIMITS}

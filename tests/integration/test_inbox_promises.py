@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -20,7 +21,7 @@ from whatsapp_hub.errors import StoreUnavailable
 from whatsapp_hub.inbox.document import InboxRow, State, row_of
 from whatsapp_hub.inbox.indexes import ensure_inbox_indexes
 from whatsapp_hub.inbox.journal import Journal
-from whatsapp_hub.inbox.outbound import OutboundMessage
+from whatsapp_hub.inbox.outbound import Origin, OutboundMessage
 from whatsapp_hub.inbox.outcomes import Outcomes
 from whatsapp_hub.inbox.store import InboxStore
 from whatsapp_hub.telemetry.metrics import Metrics
@@ -356,3 +357,42 @@ def test_late_status_of_what_failed_does_not_settle_what_is_sent_after_a_retry(b
     assert documents(both, "m")[0]["parts"][-1]["rank"] == 0
     assert advance(both, "m", "sent", "sent") == FINISHED
     assert documents(both, "m")[0]["outcome"] == "replied"
+
+
+# What businesses send by themselves
+
+
+def outbound(n: int) -> OutboundMessage:
+    origin = Origin(business_id="b", key_id="k", digest="d")
+    parts = (b'{"type":"text","text":{"body":"hello"}}',)
+    return OutboundMessage(
+        phone_number_id="101", id=f"m{n}", customer=f"49{n}", timestamp=LATELY, parts=parts, origin=origin
+    )
+
+
+async def test_message_from_outside_is_durable_on_return_and_its_copy_is_told(inbox: Inbox) -> None:
+    results = await asyncio.gather(*(inbox.journal.accept_outbound(outbound(1)) for _ in range(3)))
+    document = await inbox.durable(1)
+    assert document is not None
+    assert sorted(results) == [False, False, True]
+    assert InboxRow.from_document(document).origin == outbound(1).origin
+    assert (document["state"], document["stage"], document["attempts"]) == ("active", "replying", 1)
+    assert await inbox.journal.accept_outbound(outbound(1)) is False
+    assert inbox.intake.ends == {"m1": "copy"}
+
+
+async def test_message_from_outside_waits_where_its_conversation_is_busy(inbox: Inbox) -> None:
+    await inbox.accept(message(1))
+    waiting = replace(outbound(2), customer="491")
+    assert await inbox.journal.accept_outbound(waiting)
+    document = await inbox.durable(2)
+    assert document is not None
+    assert (document["state"], document["stage"], document["attempts"]) == ("queued", "replying", 0)
+    assert inbox.intake.ends == {"m1": "stored", "m2": "stored"}
+
+
+async def test_message_from_outside_that_is_not_confirmed_is_let_go_of(inbox: Inbox) -> None:
+    async with inbox.failing(failCommands=["insert"], errorCode=50):
+        with pytest.raises(StoreUnavailable):
+            await inbox.journal.accept_outbound(outbound(1))
+    assert inbox.intake.ends == {"m1": "unknown"}

@@ -26,6 +26,7 @@ redactor = Redactor(["an-app-secret-of-ours", "short"])
         ("mongodb+srv://user:p@ss@db", "mongodb+srv://user:***@db"),
         ("redis://:pw@cache", "redis://:***@cache"),
         ("an-app-secret-of-ours leaked", "*** leaked"),
+        (f"key whk_0a1b2c3d4e5f_{'aB3-_' * 8}xyz was used", "key *** was used"),
     ],
 )
 def test_secrets_are_taken_out(text: str, cleaned: str | None) -> None:

@@ -1,7 +1,8 @@
 """Every kind of message that can be sent, as JSON schemas with examples (pure).
 
-They are Meta's own forms; the hub's limits are Meta's (``cloud_api.limits`` says where each comes from). What only has
-no room, such as a long text or a list of too many rows, is said in another way, so it is no fault here.
+They are Meta's own forms (``cloud_api.reply_reading``): a key that is not known, or of another type, is refused. The
+limits of values are Meta's (``cloud_api.limits``), and what does not keep to them is said in another way where there is
+one: a long text in parts, a list of too many rows as lines.
 """
 
 from __future__ import annotations
@@ -50,16 +51,28 @@ _AROUND: Final = {
 _ID: Final = _text("comes back when it is chosen", pattern=r"^[0-9A-Za-z._:-]{1,200}$")
 _ROW: Final = _object(("id", "title"), id=_ID, title=_words("at most 24 characters"), description=_text("at most 72"))
 _BUTTON: Final = _object(
-    ("type", "reply"),
+    ("reply",),
     type={"const": "reply"},
     reply=_object(("id", "title"), id=_ID, title=_words("at most 20 characters")),
 )
-_NAME: Final = _object(("formatted_name", "first_name"), formatted_name=_words("whole"), first_name=_words("first"))
-_CARD: Final = _object(
-    ("name",),
-    name=_NAME,
-    phones={"type": "array", "items": _object(("phone",), phone=_text("as it is shown", pattern=r"^\+[0-9]{5,15}$"))},
-)
+_NAME_PARTS: Final = ("formatted_name", "first_name", "last_name", "middle_name", "prefix", "suffix")
+_CARD: Final[Schema] = {
+    "type": "object",
+    "description": "in Meta's form, passed on; phones, emails and the rest stand beside the name",
+    "properties": {
+        "name": {
+            "type": "object",
+            "properties": {name: _words("a part of the name, or all of it") for name in _NAME_PARTS},
+            "anyOf": [{"required": [name]} for name in _NAME_PARTS],
+        }
+    },
+    "required": ["name"],
+}
+#: Meta's own examples have numbers as texts too.
+_LATITUDE: Final = {"anyOf": [{"type": "number", "minimum": -90, "maximum": 90}, _text("", pattern=r"^-?[0-9]{1,2}$")]}
+_LONGITUDE: Final = {
+    "anyOf": [{"type": "number", "minimum": -180, "maximum": 180}, _text("", pattern=r"^-?1?[0-7]?[0-9]$")]
+}
 
 
 def _interactive(kind: str, action: Schema, **around: Schema) -> Schema:
@@ -79,7 +92,7 @@ _LIST: Final = _interactive(
         sections={
             "type": "array",
             "minItems": 1,
-            "maxItems": 1,
+            "maxItems": 10,
             "items": _object(
                 ("rows",),
                 title=_text("at most 24 characters; needed where there are several sections"),
@@ -96,8 +109,8 @@ _LINK: Final = _interactive(
         name={"const": "cta_url"},
         parameters=_object(
             ("display_text", "url"),
-            display_text=_words("at most 20 characters"),
-            url=_text("what opens", format="uri", pattern=r"^https://[a-z0-9-]+\.[a-z]{2,}/[!-~]*$"),
+            display_text=_text("at most 20 characters"),
+            url=_text("what opens; what cannot be opened is said as text"),
         ),
     ),
     **_AROUND,
@@ -132,8 +145,8 @@ KINDS: Final[dict[str, tuple[str, Schema, Any]]] = {
         "location",
         _object(
             ("latitude", "longitude"),
-            latitude={"type": "number", "minimum": -90, "maximum": 90},
-            longitude={"type": "number", "minimum": -180, "maximum": 180},
+            latitude=_LATITUDE,
+            longitude=_LONGITUDE,
             name=_text("what it is called"),
             address=_text("where it is"),
         ),
@@ -210,7 +223,11 @@ KINDS: Final[dict[str, tuple[str, Schema, Any]]] = {
         _object(
             ("name", "language"),
             name=_text("as Meta approved it", pattern=r"^[a-z0-9_]{1,512}$"),
-            language=_object(("code",), code=_text("such as en_US", pattern=r"^[a-z]{2,3}(_[A-Z]{2})?$")),
+            language=_object(
+                ("code",),
+                code=_text("such as en_US", pattern=r"^[a-z]{2,3}(_[A-Z]{2})?$"),
+                policy={"const": "deterministic"},
+            ),
             components={"type": "array", "items": {"type": "object"}, "description": "in Meta's form, passed on"},
         ),
         {
