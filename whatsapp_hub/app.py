@@ -20,11 +20,13 @@ from aiohttp import web
 
 from whatsapp_hub.assistants.registry import Assistants, open_assistants
 from whatsapp_hub.cloud_api.client import GraphClient, open_session
+from whatsapp_hub.conversation.attachments import Attachments
 from whatsapp_hub.conversation.decision import Decision
 from whatsapp_hub.conversation.delivery import Delivery
 from whatsapp_hub.conversation.dispatcher import Dispatcher
 from whatsapp_hub.conversation.history import History
 from whatsapp_hub.conversation.holds import Holds
+from whatsapp_hub.conversation.mending import Mending
 from whatsapp_hub.conversation.pacing import Pacer
 from whatsapp_hub.conversation.turn import Turns
 from whatsapp_hub.conversation.typing_indicator import TypingIndicator
@@ -253,6 +255,8 @@ def _holds(app: web.Application) -> Holds:
 def _turns(app: web.Application, outcomes: Outcomes, history: History, holds: Holds, typing: TypingIndicator) -> Turns:
     settings, metrics = app[keys.SETTINGS], app[keys.METRICS]
     rng = Random()  # noqa: S311 - jitter
+    clock = DatabaseClock(app[_DATABASE])
+    attachments = Attachments(app[_GRAPH], holds)
     decision = Decision(
         outcomes=outcomes,
         history=history,
@@ -262,6 +266,7 @@ def _turns(app: web.Application, outcomes: Outcomes, history: History, holds: Ho
         metrics=metrics,
         rng=rng,
         retry_base_s=settings.timing.assistant_retry_base_s,
+        attachments=attachments,
     )
     delivery = Delivery(
         outcomes=outcomes,
@@ -272,6 +277,7 @@ def _turns(app: web.Application, outcomes: Outcomes, history: History, holds: Ho
         metrics=metrics,
         rng=rng,
         timing=settings.timing,
+        mending=_mending(outcomes, history, clock, attachments),
     )
     return Turns(
         decision=decision,
@@ -281,8 +287,12 @@ def _turns(app: web.Application, outcomes: Outcomes, history: History, holds: Ho
         holds=holds,
         metrics=metrics,
         reply_max_age_s=settings.reply_max_age_s,
-        database_now=DatabaseClock(app[_DATABASE]).now,
+        database_now=clock.now,
     )
+
+
+def _mending(outcomes: Outcomes, history: History, clock: DatabaseClock, attachments: Attachments) -> Mending:
+    return Mending(outcomes=outcomes, history=history, database_now=clock.now, forget_media=attachments.forget)
 
 
 def _recovery(app: web.Application, dispatcher: Dispatcher) -> Recovery:

@@ -14,11 +14,12 @@ from whatsapp_hub.assistants.base import Assistant, CustomerMessage, PastTurn, T
 from whatsapp_hub.assistants.echo import Silence
 from whatsapp_hub.cloud_api.parts import build_parts
 from whatsapp_hub.cloud_api.reading import read_text, wants_reply
-from whatsapp_hub.cloud_api.replies import Reply
+from whatsapp_hub.cloud_api.replies import Audio, Reply
+from whatsapp_hub.conversation.attachments import Attachments, UploadFailed, has_data
 from whatsapp_hub.conversation.history import History
 from whatsapp_hub.conversation.holds import Holds
 from whatsapp_hub.conversation.steps import CannotGoOn, Dead, Later, StepBack, begin, write_stage
-from whatsapp_hub.errors import AssistantFailed
+from whatsapp_hub.errors import AssistantFailed, ReplyInvalid
 from whatsapp_hub.inbox.document import SUSPECT_FROM_CRASHES, InboxRow, Part, Stage
 from whatsapp_hub.inbox.outcomes import MOST_GATHERED, Outcomes
 from whatsapp_hub.telemetry.metrics import Metrics
@@ -46,6 +47,7 @@ class Decision:
         metrics: Metrics,
         rng: Random,
         retry_base_s: float,
+        attachments: Attachments | None = None,
     ) -> None:
         """Take what deciding needs. A failed assistant is asked again after ``retry_base_s``, then twice that, ..."""
         self._outcomes = outcomes
@@ -56,6 +58,7 @@ class Decision:
         self._metrics = metrics
         self._rng = rng
         self._retry_base_s = retry_base_s
+        self._attachments = attachments
         self._with_little_company = asyncio.Semaphore(SUSPECTS_AT_ONCE)
         self._alone = asyncio.Semaphore(1)
 
@@ -84,11 +87,9 @@ class Decision:
                 replies = await self._ask(row, business, messages, history)
         row.said = joined(messages)
         row.members = [other.id for other in taken if other is not row]
-        row.parts = [
-            Part(body=body, attempt=row.sends, void_attempts=row.sends)
-            for reply in replies
-            for body in build_parts(reply)
-        ]
+        if any(map(has_data, replies)):
+            replies = await self._upload(row, business, replies)
+        row.parts = self._build(row, replies)
         if row.parts or row.members:
             await self._commit(row)
         return business
@@ -149,6 +150,28 @@ class Decision:
         finally:
             self._metrics.observe_turn("assistant", time.perf_counter() - began)
 
+    async def _upload(self, row: InboxRow, business: Business, replies: Sequence[Reply]) -> Sequence[Reply]:
+        """Give ids to the media of a reply. What is uploaded twice, because we die before the commit, harms nothing."""
+        if self._attachments is None:
+            return replies
+        try:
+            return await self._attachments.upload(row, business, replies)
+        except UploadFailed as error:
+            why = self.failed(row, f"the upload of media: {error}")
+            if isinstance(why, Later) and error.retry_after_s:
+                why.delay_s += error.retry_after_s
+            raise why from error
+
+    def _build(self, row: InboxRow, replies: Sequence[Reply]) -> list[Part]:
+        try:
+            return [
+                Part(body=body, attempt=row.sends, void_attempts=row.sends, words=_unwritten_words(reply))
+                for reply in replies
+                for body in build_parts(reply)
+            ]
+        except ReplyInvalid as error:
+            raise self.failed(row, f"the assistant's reply: {error}") from error
+
     def failed(self, row: InboxRow, why: str) -> CannotGoOn:
         """Count a failed attempt; return what follows from it."""
         if row.attempts >= MAX_ATTEMPTS:
@@ -169,6 +192,10 @@ class Decision:
 def _goes_alone(queued: InboxRow) -> bool:
     """Whether a message that waits must not be taken into another's turn: poison, or a dead letter with company."""
     return queued.attempts >= GATHERS_UNTIL or bool(queued.members or queued.parts)
+
+
+def _unwritten_words(reply: Reply) -> str:
+    return reply.words if isinstance(reply, Audio) else ""
 
 
 def customer_message(row: InboxRow) -> CustomerMessage:

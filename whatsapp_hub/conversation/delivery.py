@@ -17,6 +17,7 @@ from whatsapp_hub.cloud_api.messages import FAILED_RANK
 from whatsapp_hub.cloud_api.outgoing import build_send, callback_data
 from whatsapp_hub.conversation.decision import MAX_ATTEMPTS
 from whatsapp_hub.conversation.holds import HoldKind, Holds
+from whatsapp_hub.conversation.mending import Mending, may_be_late
 from whatsapp_hub.conversation.steps import CannotGoOn, Dead, Held, Later, begin, parts_values, write_stage
 from whatsapp_hub.errors import NotOurs
 from whatsapp_hub.inbox.document import InboxRow, Part, PartState, Stage, State
@@ -54,6 +55,7 @@ class Delivery:
         metrics: Metrics,
         rng: Random,
         timing: Timing,
+        mending: Mending | None = None,
     ) -> None:
         """Take what sending needs; ``health`` knows when no status could be received."""
         self._outcomes = outcomes
@@ -64,6 +66,7 @@ class Delivery:
         self._metrics = metrics
         self._rng = rng
         self._timing = timing
+        self._mending = mending
 
     async def deliver(self, row: InboxRow, business: Business) -> None:
         """Send what has not been sent. The last part is left for the caller to settle, together with the outcome.
@@ -92,8 +95,22 @@ class Delivery:
         self._metrics.observe_turn("send", time.perf_counter() - began)
 
     async def _send(self, row: InboxRow, index: int, part: Part, business: Business) -> None:
+        mending = self._mending
+        if mending and may_be_late(row):
+            await mending.before(row, index, business)
+        result = await self._post(row, index, part, business)
+        if mending and result.verdict is Verdict.DEAD and await mending.after(row, index, business, result):
+            if part.dropped:
+                return
+            result = await self._post(row, index, part, business)
+        if result.verdict is not Verdict.SENT:
+            raise self._not_sent(row, part, result, business)
+        part.state, part.wamid = PartState.SENT, result.wamid or part.wamid
+        self._metrics.count_reply("sent", business.sub_domain)
+
+    async def _post(self, row: InboxRow, index: int, part: Part, business: Business) -> SendResult:
         row.cleared = None
-        result = await self._sender.send(
+        return await self._sender.send(
             phone_number_id=row.phone_number_id,
             token=business.access_token or "",
             body=build_send(
@@ -103,10 +120,6 @@ class Delivery:
             ),
             may_send=self._may_send,
         )
-        if result.verdict is not Verdict.SENT:
-            raise self._not_sent(row, part, result, business)
-        part.state, part.wamid = PartState.SENT, result.wamid or part.wamid
-        self._metrics.count_reply("sent", business.sub_domain)
 
     def _not_sent(self, row: InboxRow, part: Part, result: SendResult, business: Business) -> CannotGoOn | NotOurs:
         """Say what follows from a send that failed."""
@@ -175,4 +188,4 @@ class Delivery:
 
 def _is_settled(part: Part) -> bool:
     """Whether nothing is left to send of a part, as far as is known."""
-    return part.state is PartState.SENT or part.rank > 0
+    return part.state is PartState.SENT or part.rank > 0 or part.dropped

@@ -85,6 +85,8 @@ def parts_values(row: InboxRow, *indexes: int) -> dict[str, Any]:
             values[f"parts.{index}.state"] = part.state.value
             values[f"parts.{index}.attempt"] = part.attempt
             values[f"parts.{index}.failures"] = part.failures
+            if part.dropped:
+                values[f"parts.{index}.dropped"] = True
             if part.wamid:
                 values[f"parts.{index}.wamid"] = part.wamid
     return values

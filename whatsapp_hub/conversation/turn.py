@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 
 from whatsapp_hub.cloud_api.messages import FAILED_RANK
-from whatsapp_hub.cloud_api.reading import read_text
+from whatsapp_hub.cloud_api.part_words import words_of
 from whatsapp_hub.conversation.decision import Decision, customer_message, joined
 from whatsapp_hub.conversation.delivery import Delivery
 from whatsapp_hub.conversation.history import Entry, History
@@ -99,9 +99,9 @@ class Turns:
             business = await self._holds.find_business(row.phone_number_id)
         if not business.enabled:
             raise Dead("the business was switched off before its reply was sent")
-        remember = await self._to_remember(row, business)
+        await self._read_what_was_said(row)
         await self._delivery.deliver(row, business)
-        await self._finish(row, remember)
+        await self._finish(row, _to_remember(row, business))
 
     async def _is_too_old(self, row: InboxRow) -> bool:
         """Judge by two clocks: one that has jumped must not bury what a customer has just written."""
@@ -151,17 +151,10 @@ class Turns:
         except StoreUnavailable:  # no part of the promise: the customer has the answer
             logger.warning("turn not remembered", extra={"message_id": row.message_id})
 
-    async def _to_remember(self, row: InboxRow, business: Business) -> Entry:
+    async def _read_what_was_said(self, row: InboxRow) -> None:
         if not row.said:  # decided by another process
             others = await self._outcomes.rows(row.members) if row.members else {}
             row.said = joined(map(customer_message, sorted([row, *others.values()], key=lambda one: one.order)))
-        return Entry(
-            conversation=row.conversation,
-            turn_id=row.id,
-            business_id=business.id,
-            customer=row.said,
-            reply="\n".join(read_text(part.body)[1] for part in row.parts),
-        )
 
     async def _bury_if_failed(self, row: InboxRow) -> None:
         """The release did not match: Meta's ``failed`` status was faster, or the row is not ours any more."""
@@ -183,3 +176,14 @@ class Turns:
             raise NotOurs
         if row.parts:
             self._metrics.count_reply("failed", self._holds.sub_domain(row.phone_number_id))
+
+
+def _to_remember(row: InboxRow, business: Business) -> Entry:
+    """Return the turn as it went: what was sent, which need not be what had been decided."""
+    return Entry(
+        conversation=row.conversation,
+        turn_id=row.id,
+        business_id=business.id,
+        customer=row.said,
+        reply="\n".join(part.words or words_of(part.body) for part in row.parts if not part.dropped),
+    )

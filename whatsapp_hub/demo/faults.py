@@ -44,7 +44,7 @@ class Fault:
     """One fault. The filters that are set have to match; it is used up after ``times`` matches (None: never)."""
 
     effect: Effect = Effect.ERROR
-    endpoint: str = "messages"  #: ``messages``, ``typing`` or ``chat``
+    endpoint: str = "messages"  #: ``messages``, ``typing``, ``media`` or ``chat``
     times: int | None = 1
     token: str | None = field(default=None, repr=False)
     customer: str | None = None

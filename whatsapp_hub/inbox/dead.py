@@ -45,7 +45,9 @@ class DeadLetters:
             if not phone_number_ids:
                 return []
         with unknown_on_error("list dead letters"):
-            found = self._inbox.find(query, {"item": 0, "parts.body": 0}).sort("dead_at", -1).limit(most)
+            found = (
+                self._inbox.find(query, {"item": 0, "parts.body": 0, "parts.words": 0}).sort("dead_at", -1).limit(most)
+            )
             return [_read(document) async for document in found]
 
     async def get(self, letter_id: str) -> DeadLetter | None:

@@ -87,6 +87,8 @@ class Part:
     wamid: str = ""  #: Meta's id of what was sent; empty as long as it is not known
     rank: int = 0  #: the greatest that a status has told
     void_attempts: int = 0  #: statuses of attempts up to this one are of something else, or of what had failed
+    words: str = field(default="", repr=False)  #: what it says, where its body does not tell
+    dropped: bool = False  #: decided, but not to be sent any more
 
     def to_document(self) -> dict[str, Any]:
         """Return the part as it is stored."""
@@ -100,6 +102,10 @@ class Part:
         }
         if self.void_attempts:
             document["void_attempts"] = self.void_attempts
+        if self.words:
+            document["words"] = self.words
+        if self.dropped:
+            document["dropped"] = True
         return document
 
     @classmethod
@@ -113,6 +119,8 @@ class Part:
             wamid=document["wamid"],
             rank=document.get("rank", 0),
             void_attempts=document.get("void_attempts", 0),
+            words=document.get("words", ""),
+            dropped=document.get("dropped", False),
         )
 
 

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from whatsapp_hub.cloud_api.replies import Template
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AssistantChoice:
@@ -19,6 +21,7 @@ class AssistantChoice:
     fallback_text: str | None = None
     temperature: float | None = None
     options: Mapping[str, object] = field(default_factory=dict, repr=False)  #: whatever else the document says
+    late_template: Template | None = None  #: for replies that come over 24 hours after the customer's last message
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,8 +11,10 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Final
 
+from whatsapp_hub.cloud_api.replies import Template
 from whatsapp_hub.errors import VaultError
 from whatsapp_hub.tenants.business import AssistantChoice, Business
+from whatsapp_hub.tenants.late_template import read_late_template
 from whatsapp_hub.tenants.table import Row
 
 Decrypt = Callable[[str], str]
@@ -40,7 +42,16 @@ BUSINESS_FIELDS: Final = (
     "whatsappTokenExpiresAt",
     "assistant",
 )
-_ASSISTANT_FIELDS: Final = ("kind", "model", "instructions", "baseUrl", "apiKey", "fallbackText", "temperature")
+_ASSISTANT_FIELDS: Final = (
+    "kind",
+    "model",
+    "instructions",
+    "baseUrl",
+    "apiKey",
+    "fallbackText",
+    "temperature",
+    "lateTemplate",
+)
 
 
 def read_business(document: Mapping[str, object], decrypt: Decrypt) -> Business:
@@ -146,7 +157,13 @@ class _Reader:
             fallback_text=self._optional_text("fallbackText"),
             temperature=self._optional_number("temperature"),
             options=self._options(),
+            late_template=self._late_template(),
         )
+
+    def _late_template(self) -> Template | None:
+        template, fault = read_late_template(self._document.get("lateTemplate"))
+        self.faults += [f"lateTemplate {fault}"] if fault else []
+        return template
 
     def _options(self) -> Mapping[str, object]:
         rest = {str(name): value for name, value in self._document.items() if name not in _ASSISTANT_FIELDS}
