@@ -24,11 +24,13 @@ from whatsapp_hub.assistants.guard import GuardingResolver
 from whatsapp_hub.assistants.registry import Assistants, open_assistants
 from whatsapp_hub.cloud_api.client import GraphClient, open_session
 from whatsapp_hub.cloud_api.media import MediaClient, open_media_session
+from whatsapp_hub.conversation.attachments import Attachments
 from whatsapp_hub.conversation.decision import Decision
 from whatsapp_hub.conversation.delivery import Delivery
 from whatsapp_hub.conversation.dispatcher import Dispatcher
 from whatsapp_hub.conversation.history import History
 from whatsapp_hub.conversation.holds import Holds
+from whatsapp_hub.conversation.mending import Mending
 from whatsapp_hub.conversation.pacing import Pacer
 from whatsapp_hub.conversation.pauses import Pauses
 from whatsapp_hub.conversation.senses import Senses
@@ -320,6 +322,8 @@ def _slowdowns(app: web.Application) -> Slowdowns:
 def _turns(app: web.Application, outcomes: Outcomes, history: History, holds: Holds, typing: TypingIndicator) -> Turns:
     settings, metrics = app[keys.SETTINGS], app[keys.METRICS]
     rng = Random()  # noqa: S311 - jitter
+    clock = DatabaseClock(app[_DATABASE])
+    attachments = Attachments(app[_GRAPH], holds)
     decision = Decision(
         outcomes=outcomes,
         history=history,
@@ -331,6 +335,7 @@ def _turns(app: web.Application, outcomes: Outcomes, history: History, holds: Ho
         retry_base_s=settings.timing.assistant_retry_base_s,
         limits=TurnLimits(DailyTurns(app[_DATABASE])),
         senses=Senses(app[_MEDIA], app[_ASSISTANTS].voice),
+        attachments=attachments,
     )
     delivery = Delivery(
         outcomes=outcomes,
@@ -342,6 +347,7 @@ def _turns(app: web.Application, outcomes: Outcomes, history: History, holds: Ho
         rng=rng,
         timing=settings.timing,
         slowdowns=app[_SLOWDOWNS],
+        mending=_mending(outcomes, history, clock, attachments),
     )
     return Turns(
         decision=decision,
@@ -351,7 +357,7 @@ def _turns(app: web.Application, outcomes: Outcomes, history: History, holds: Ho
         holds=holds,
         metrics=metrics,
         reply_max_age_s=settings.reply_max_age_s,
-        database_now=DatabaseClock(app[_DATABASE]).now,
+        database_now=clock.now,
     )
 
 
@@ -366,6 +372,10 @@ def _pending_limits(app: web.Application, dispatcher: Dispatcher) -> PendingLimi
         own_id=lambda: app[keys.NODES].id,
         drop=dispatcher.drop,
     )
+
+
+def _mending(outcomes: Outcomes, history: History, clock: DatabaseClock, attachments: Attachments) -> Mending:
+    return Mending(outcomes=outcomes, history=history, database_now=clock.now, forget_media=attachments.forget)
 
 
 def _recovery(app: web.Application, dispatcher: Dispatcher) -> Recovery:

@@ -217,7 +217,7 @@ async def test_refused_message_becomes_a_dead_letter_with_its_reason(hub: Any) -
     hub.graph.control.faults.arm(Fault(code=131047, status=400))
     await hub.say("101", "hello", "wamid.1")
     row = await hub.row_where("101", "wamid.1", state="dead")
-    assert row["reason"] == "131047 over 24 hours since the customer's last message"
+    assert row["reason"].startswith("131047 over 24 hours since the customer's last message")
     await hub.say("101", "again", "wamid.2")
     await hub.row_where("101", "wamid.2", state="done")
     assert hub.texts == ["again"]

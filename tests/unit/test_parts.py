@@ -205,9 +205,9 @@ def with_buttons(**changes: Any) -> Buttons:
     return Buttons(**{"body": "?", "buttons": (Button(id="1", title="Yes"),), **changes})
 
 
-def with_rows(*, button: str = "Open", title: str = "", **row: str) -> ChoiceList:
+def with_rows(*, button: str = "Open", section: str = "", **row: str) -> ChoiceList:
     first, second = ListRow(**{"id": "1", "title": "One", **row}), ListRow(id="2", title="Two")
-    return ChoiceList(body="?", button=button, sections=(ListSection(rows=(first, second), title=title),))
+    return ChoiceList(body="?", button=button, sections=(ListSection(rows=(first, second), title=section),))
 
 
 def many_rows(count: int, sections: int = 1) -> ChoiceList:
@@ -232,7 +232,7 @@ def many_rows(count: int, sections: int = 1) -> ChoiceList:
         (lambda n: with_buttons(buttons=tuple(Button(id=f"{i}", title=f"{i}") for i in range(n))), 3),
         (lambda n: ChoiceList(body=words_of(n), button="Open", sections=with_rows().sections), 4096),
         (lambda n: with_rows(button=words_of(n)), 20),
-        (lambda n: with_rows(title=words_of(n)), 24),
+        (lambda n: with_rows(section=words_of(n)), 24),
         (lambda n: with_rows(id=words_of(n)), 200),
         (lambda n: with_rows(title=words_of(n), description="d"), 24),
         (lambda n: with_rows(description=words_of(n)), 72),

@@ -104,7 +104,8 @@ class Voice:
             self._note_failure("speech", server, business, error)
             return reply
         self._metrics.count_media("speech", "done")
-        return Audio(media=Media(data=sound, mime_type="audio/ogg"), voice=True)
+        media = Media(data=sound, mime_type="audio/ogg")
+        return Audio(media=media, voice=True, words=reply.body, reply_to=reply.reply_to)
 
     def _note_failure(self, what: str, server: ModelServer, business: Business, error: Exception) -> None:
         missing = isinstance(error, ServerRefused) and error.status in _NOT_THERE

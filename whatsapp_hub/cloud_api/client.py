@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import io
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -18,6 +19,7 @@ from aiohttp.client_reqrep import ConnectionKey
 from yarl import URL
 
 from whatsapp_hub.cloud_api.errors import SendResult, Verdict, read_response
+from whatsapp_hub.cloud_api.media_types import UploadResult, bare_type, failed_upload, read_upload
 from whatsapp_hub.cloud_api.outgoing import build_typing
 from whatsapp_hub.fairness import FairGate
 from whatsapp_hub.telemetry.metrics import Metrics
@@ -30,6 +32,7 @@ KEPT_ALIVE_S: Final = 30.0
 DNS_CACHE_S: Final = 60
 SEND_TIMEOUT: Final = aiohttp.ClientTimeout(total=30, sock_connect=5)
 TYPING_TIMEOUT: Final = aiohttp.ClientTimeout(total=10, sock_connect=5)
+UPLOAD_BYTES_PER_S: Final = 512 * 1024  # a slower upload is given up
 MAX_ANSWER_BYTES: Final = 64 * 1024
 MAX_URLS: Final = 10_000
 
@@ -60,12 +63,14 @@ class GraphClient:
         self._session = session
         self._metrics = metrics
         self._slots = FairGate(max_connections)
+        self._upload_slots = FairGate(max(1, max_connections // 4))  # sends have the rest
         self._send_timeout = send_timeout
         self._sends = 0  # waiting or under way
         self._typings = 0
         self._max_typings = max_connections // 4
         self._max_busy_for_typing = max_connections - max_connections // 4
-        build_url = functools.partial(_messages_url, f"{base_url.rstrip('/')}/{version}")
+        self._prefix = f"{base_url.rstrip('/')}/{version}"
+        build_url = functools.partial(_url, self._prefix, "messages")
         self._url = functools.lru_cache(maxsize=MAX_URLS)(build_url)
 
     async def send(self, *, phone_number_id: str, token: str, body: bytes, may_send: Callable[[], bool]) -> SendResult:
@@ -103,8 +108,34 @@ class GraphClient:
             logger.debug("typing not shown", extra={"phone_number_id": phone_number_id, "reason": result.reason})
         return result
 
+    async def upload(self, *, phone_number_id: str, token: str, data: bytes, mime_type: str) -> UploadResult:
+        """Upload media, for messages of the same number to show by its id. Raises nothing but ``CancelledError``."""
+        async with self._upload_slots.slot(phone_number_id), self._slots.slot(phone_number_id):
+            result = await self._upload(phone_number_id, token, data, mime_type)
+        self._metrics.count_graph("media", result.verdict.value)
+        return result
+
+    async def _upload(self, phone_number_id: str, token: str, data: bytes, mime_type: str) -> UploadResult:
+        if not _is_usable(token):
+            return failed_upload(_BAD_TOKEN)
+        form = aiohttp.FormData({"messaging_product": "whatsapp", "type": mime_type})
+        name = f"file.{bare_type(mime_type).rpartition('/')[2]}"
+        form.add_field("file", io.BytesIO(data), filename=name, content_type=mime_type)  # read and written in pieces
+        try:
+            async with self._session.post(
+                _url(self._prefix, "media", phone_number_id),
+                data=form,
+                headers={hdrs.AUTHORIZATION: f"Bearer {token}"},
+                timeout=aiohttp.ClientTimeout(total=30 + len(data) / UPLOAD_BYTES_PER_S, sock_connect=5),
+                allow_redirects=False,
+            ) as response:
+                retry_after = response.headers.get(hdrs.RETRY_AFTER)
+                return read_upload(response.status, await _read_answer(response), retry_after)
+        except _FAILURES as error:
+            return UploadResult(verdict=Verdict.RETRY, reason=f"no answer to the upload: {type(error).__name__}")
+
     async def _post(self, phone_number_id: str, token: str, body: _Body, times: aiohttp.ClientTimeout) -> SendResult:
-        if not (token and token.isascii() and token.isprintable()):
+        if not _is_usable(token):
             return _BAD_TOKEN
         try:
             response = await self._session.post(
@@ -180,8 +211,12 @@ async def open_session(*, max_connections: int = MAX_CONNECTIONS) -> AsyncIterat
         yield session
 
 
-def _messages_url(prefix: str, phone_number_id: str) -> URL:
-    return URL(f"{prefix}/{quote(phone_number_id, safe='', errors='replace')}/messages", encoded=True)
+def _url(prefix: str, endpoint: str, phone_number_id: str) -> URL:
+    return URL(f"{prefix}/{quote(phone_number_id, safe='', errors='replace')}/{endpoint}", encoded=True)
+
+
+def _is_usable(token: str) -> bool:
+    return bool(token) and token.isascii() and token.isprintable()
 
 
 def _always() -> bool:

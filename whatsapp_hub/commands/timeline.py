@@ -12,7 +12,7 @@ from whatsapp_hub.inbox.document import PartState, State
 Event = tuple[datetime | None, str]
 
 #: What customers write, or who they are, is not read in the first place.
-_WITHOUT: Final = {"item": 0, "profile_name": 0, "conversation": 0, "parts.body": 0, "said": 0, "answer": 0}
+_WITHOUT: Final = {"item": 0, "profile_name": 0, "conversation": 0, "parts.body": 0, "parts.words": 0, "said": 0}
 _BEGINNING: Final = datetime.min.replace(tzinfo=UTC)
 
 

@@ -14,12 +14,12 @@ from typing import Final
 
 from whatsapp_hub.assistants.base import Assistant, CustomerMessage, PastTurn, Turn
 from whatsapp_hub.assistants.echo import Silence
-from whatsapp_hub.cloud_api import json_text
 from whatsapp_hub.cloud_api.inbound import is_known
 from whatsapp_hub.cloud_api.names import SYSTEM_KIND, changed_names, other_names
 from whatsapp_hub.cloud_api.parts import build_parts
 from whatsapp_hub.cloud_api.reading import is_unsupported, read_text, wants_reply
-from whatsapp_hub.cloud_api.replies import Reply, Text
+from whatsapp_hub.cloud_api.replies import Audio, Reply, Text
+from whatsapp_hub.conversation.attachments import Attachments, UploadFailed, has_data
 from whatsapp_hub.conversation.corrections import corrected
 from whatsapp_hub.conversation.history import Entry, History
 from whatsapp_hub.conversation.holds import Holds
@@ -27,7 +27,7 @@ from whatsapp_hub.conversation.remembered import Remembered
 from whatsapp_hub.conversation.senses import Senses, carry_files
 from whatsapp_hub.conversation.steps import CannotGoOn, Dead, Later, StepBack, begin, write_stage
 from whatsapp_hub.conversation.turn_limits import TurnLimits
-from whatsapp_hub.errors import AssistantFailed
+from whatsapp_hub.errors import AssistantFailed, ReplyInvalid
 from whatsapp_hub.inbox.document import SUSPECT_FROM_CRASHES, InboxRow, Part, Stage
 from whatsapp_hub.inbox.outcomes import MOST_GATHERED, Outcomes
 from whatsapp_hub.telemetry.metrics import Metrics
@@ -57,6 +57,7 @@ class Decision:
         retry_base_s: float,
         limits: TurnLimits,
         senses: Senses | None = None,
+        attachments: Attachments | None = None,
     ) -> None:
         """Take what deciding needs. A failed assistant is asked again after ``retry_base_s``, then twice that, ..."""
         self._senses = senses
@@ -69,6 +70,7 @@ class Decision:
         self._rng = rng
         self._retry_base_s = retry_base_s
         self._limits = limits
+        self._attachments = attachments
         self._with_little_company = asyncio.Semaphore(SUSPECTS_AT_ONCE)
         self._alone = asyncio.Semaphore(1)
 
@@ -102,11 +104,9 @@ class Decision:
                 self._metrics.count_unknown("message")
         row.said = joined(messages)
         row.members = [other.id for other in taken if other is not row]
-        row.parts = [
-            Part(body=body, attempt=row.sends, void_attempts=row.sends)
-            for reply in replies
-            for body in build_parts(reply)
-        ]
+        if any(map(has_data, replies)):
+            replies = await self._upload(row, business, replies)
+        row.parts = self._build(row, replies)
         if row.parts or row.members:
             await self._commit(row)
         return business
@@ -199,14 +199,34 @@ class Decision:
     async def _ask_with(
         self, senses: Senses, assistant: Assistant, turn: Turn, business: Business, row: InboxRow
     ) -> tuple[Sequence[Reply], tuple[CustomerMessage, ...]]:
-        """Ask with what came along; what was heard and what is spoken is kept in words, which the parts do not hold."""
+        """Ask with what came along; what was heard is kept in words, which no item holds."""
         async with senses.perceive(turn.messages, turn.phone_number_id, business) as messages:
             replies = await assistant.reply(dataclasses.replace(turn, messages=messages))
         said = await senses.speak(replies, messages, business)
         row.heard = any(message.heard for message in messages)
-        if any(new is not old for new, old in zip(said, replies, strict=True)):
-            row.answer = "\n".join(json_text.clean(reply.body) for reply in replies if isinstance(reply, Text))
         return said, messages
+
+    async def _upload(self, row: InboxRow, business: Business, replies: Sequence[Reply]) -> Sequence[Reply]:
+        """Give ids to the media of a reply. What is uploaded twice, because we die before the commit, harms nothing."""
+        if self._attachments is None:
+            return replies
+        try:
+            return await self._attachments.upload(row, business, replies)
+        except UploadFailed as error:
+            why = self.failed(row, f"the upload of media: {error}")
+            if isinstance(why, Later) and error.retry_after_s:
+                why.delay_s += error.retry_after_s
+            raise why from error
+
+    def _build(self, row: InboxRow, replies: Sequence[Reply]) -> list[Part]:
+        try:
+            return [
+                Part(body=body, attempt=row.sends, void_attempts=row.sends, words=_unwritten_words(reply))
+                for reply in replies
+                for body in build_parts(reply)
+            ]
+        except ReplyInvalid as error:
+            raise self.failed(row, f"the assistant's reply: {error}") from error
 
     def failed(self, row: InboxRow, why: str) -> CannotGoOn:
         """Count a failed attempt; return what follows from it."""
@@ -245,6 +265,10 @@ def _to_unsupported(messages: Sequence[CustomerMessage], choice: AssistantChoice
 def _goes_alone(queued: InboxRow) -> bool:
     """Whether a message that waits must not be taken into another's turn: poison, or a dead letter with company."""
     return queued.attempts >= GATHERS_UNTIL or bool(queued.members or queued.parts)
+
+
+def _unwritten_words(reply: Reply) -> str:
+    return reply.words if isinstance(reply, Audio) else ""
 
 
 def customer_message(row: InboxRow) -> CustomerMessage:

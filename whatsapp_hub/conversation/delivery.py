@@ -27,6 +27,7 @@ from whatsapp_hub.cloud_api.messages import FAILED_RANK
 from whatsapp_hub.cloud_api.outgoing import build_send, callback_data
 from whatsapp_hub.conversation.decision import MAX_ATTEMPTS
 from whatsapp_hub.conversation.holds import HoldKind, Holds
+from whatsapp_hub.conversation.mending import Mending, may_be_late
 from whatsapp_hub.conversation.slowdowns import Slot, Slowdowns, sending_of
 from whatsapp_hub.conversation.steps import CannotGoOn, Dead, Held, Later, begin, parts_values, write_stage
 from whatsapp_hub.errors import NotOurs
@@ -66,6 +67,7 @@ class Delivery:
         rng: Random,
         timing: Timing,
         slowdowns: Slowdowns,
+        mending: Mending | None = None,
     ) -> None:
         """Take what sending needs; ``health`` knows when no status could be received."""
         self._outcomes = outcomes
@@ -77,6 +79,7 @@ class Delivery:
         self._rng = rng
         self._timing = timing
         self._slowdowns = slowdowns
+        self._mending = mending
 
     async def deliver(self, row: InboxRow, business: Business) -> None:
         """Send what has not been sent. The last part is left for the caller to settle, together with the outcome.
@@ -132,8 +135,22 @@ class Delivery:
             await asyncio.sleep(slot.moment - now)
 
     async def _send(self, row: InboxRow, index: int, part: Part, business: Business) -> None:
+        mending = self._mending
+        if mending and may_be_late(row):
+            await mending.before(row, index, business)
+        result = await self._post(row, index, part, business)
+        if mending and result.verdict is Verdict.DEAD and await mending.after(row, index, business, result):
+            if part.dropped:
+                return
+            result = await self._post(row, index, part, business)
+        if result.verdict is not Verdict.SENT:
+            raise self._not_sent(row, part, result, business)
+        part.state, part.wamid = PartState.SENT, result.wamid or part.wamid
+        self._metrics.count_reply("sent", business.sub_domain)
+
+    async def _post(self, row: InboxRow, index: int, part: Part, business: Business) -> SendResult:
         row.cleared = None
-        result = await self._sender.send(
+        return await self._sender.send(
             phone_number_id=row.phone_number_id,
             token=business.access_token or "",
             body=build_send(
@@ -143,10 +160,6 @@ class Delivery:
             ),
             may_send=self._may_send,
         )
-        if result.verdict is not Verdict.SENT:
-            raise self._not_sent(row, part, result, business)
-        part.state, part.wamid = PartState.SENT, result.wamid or part.wamid
-        self._metrics.count_reply("sent", business.sub_domain)
 
     def _not_sent(self, row: InboxRow, part: Part, result: SendResult, business: Business) -> CannotGoOn | NotOurs:
         """Say what follows from a send that failed."""
@@ -248,4 +261,4 @@ class Delivery:
 
 def _is_settled(part: Part) -> bool:
     """Whether nothing is left to send of a part, as far as is known."""
-    return part.state is PartState.SENT or part.rank > 0
+    return part.state is PartState.SENT or part.rank > 0 or part.dropped

@@ -66,6 +66,13 @@ class History:
         if updates:
             await write_conversations(self._conversations, updates)
 
+    async def answered_at(self, conversation: str) -> datetime | None:
+        """Return when the conversation's last turn was remembered; None where none is."""
+        with unknown_on_error("read a history's time"):
+            found = await self._conversations.find_one({"_id": conversation}, {"updated_at": 1})
+        at = found.get("updated_at") if found else None
+        return at if isinstance(at, datetime) else None
+
     async def flush(self) -> None:
         """Wait until everything handed in has been written."""
         await self._writes.flush()

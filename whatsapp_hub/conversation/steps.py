@@ -87,6 +87,8 @@ def parts_values(row: InboxRow, *indexes: int) -> dict[str, Any]:
             values[f"parts.{index}.failures"] = part.failures
             if part.heed is not None:
                 values[f"parts.{index}.heed"] = part.heed
+            if part.dropped:
+                values[f"parts.{index}.dropped"] = True
             if part.wamid:
                 values[f"parts.{index}.wamid"] = part.wamid
     return values

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from whatsapp_hub.cloud_api.messages import FAILED_RANK
-from whatsapp_hub.cloud_api.reading import read_text
+from whatsapp_hub.cloud_api.part_words import words_of
 from whatsapp_hub.conversation.corrections import corrected
 from whatsapp_hub.conversation.decision import Decision, customer_message, entry_of, joined
 from whatsapp_hub.conversation.delivery import Delivery
@@ -105,9 +105,9 @@ class Turns:
             raise Dead("the phone number is another business's by now")
         if not business.enabled:
             raise Dead("the business was switched off before its reply was sent")
-        remember = await self._to_remember(row, business)
+        await self._read_what_was_said(row)
         await self._delivery.deliver(row, business)
-        while not await self._finish(row, remember):
+        while not await self._finish(row, _to_remember(row, business)):
             await self._delivery.deliver(row, business)  # which sees to the part that failed
 
     async def _is_too_old(self, row: InboxRow) -> bool:
@@ -160,13 +160,11 @@ class Turns:
             logger.warning("turn not remembered", extra={"message_id": row.message_id})
         return True
 
-    async def _to_remember(self, row: InboxRow, business: Business) -> Entry:
+    async def _read_what_was_said(self, row: InboxRow) -> None:
         if not row.said and row.origin is None:  # decided by another process
             others = await self._outcomes.rows(row.members) if row.members else {}
             rows = sorted([row, *others.values()], key=lambda one: one.order)
             row.said = joined(corrected(tuple(map(customer_message, rows))))
-        said = row.answer or "\n".join(read_text(part.body)[1] for part in row.parts)
-        return entry_of(row, business, reply=said)
 
     async def _read_failures(self, row: InboxRow) -> None:
         """The release did not match: Meta's ``failed`` status was faster, or the row is not ours any more."""
@@ -189,3 +187,9 @@ class Turns:
             raise NotOurs
         if row.parts:
             self._metrics.count_reply("failed", self._holds.sub_domain(row.phone_number_id))
+
+
+def _to_remember(row: InboxRow, business: Business) -> Entry:
+    """Return the turn as it went: what was sent, which need not be what had been decided."""
+    said = (part.words or words_of(part.body) for part in row.parts if not part.dropped)
+    return entry_of(row, business, reply="\n".join(said))

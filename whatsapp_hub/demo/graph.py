@@ -28,11 +28,13 @@ from whatsapp_hub.cloud_api.outgoing import is_bsuid
 from whatsapp_hub.demo.control import Control
 from whatsapp_hub.demo.faults import Effect, Fault, Faults, json_answer, misbehave
 from whatsapp_hub.demo.inbound_media import InboundMedia
+from whatsapp_hub.demo.message_check import media_id_of
 from whatsapp_hub.demo.models import ModelStandIn
 from whatsapp_hub.demo.refused import Refused
 from whatsapp_hub.demo.sends import Send, SendLog
 from whatsapp_hub.demo.statuses import StatusSender, WebhookTarget
-from whatsapp_hub.demo.wire import check_message, error_body, load_json, read_body, success_body, text_of
+from whatsapp_hub.demo.uploads import Uploads, read_upload
+from whatsapp_hub.demo.wire import check_message, error_body, is_plain_text, load_json, read_body, success_body, text_of
 
 MAX_BODY_BYTES: Final = 8 * 1024 * 1024
 _SUCCESS: Final = b'{"success":true}'
@@ -57,6 +59,7 @@ class GraphStandIn:
         self.log = SendLog(log_path)
         self.typings: list[Typing] = []
         self.statuses = StatusSender(webhook)
+        self.uploads = Uploads()
         faults = Faults()
         self.model = ModelStandIn(faults, self._rng)
         self.control = Control(faults, self.statuses, self.model)
@@ -74,6 +77,7 @@ class GraphStandIn:
         app.router.add_post("/_control", self._change)
         app.router.add_get("/_sends", self._list_sends)
         app.router.add_post("/{version}/{phone_number_id}/messages", self._messages)
+        app.router.add_post("/{version}/{phone_number_id}/media", self._media)
         app.router.add_get("/{version}/{phone_number_id}", self._number)
         return app
 
@@ -95,6 +99,8 @@ class GraphStandIn:
             if body.get("status") == "read":
                 return await self._read_receipt(request, number, token, body)
             check_message(body)
+            if media_id := media_id_of(body):
+                self.uploads.check(media_id, number)
         except Refused as refused:
             await self.log.add(self._record(number, token, load_json(raw), began, code=refused.code))
             return json_answer(error_body(refused.code, str(refused)), status=refused.status)
@@ -126,6 +132,19 @@ class GraphStandIn:
                 Typing(phone_number_id=number, message_id=message_id, shows_typing="typing_indicator" in body)
             )
         return json_answer(_SUCCESS) if fault is None else await _fail(request, fault, _SUCCESS)
+
+    async def _media(self, request: web.Request) -> web.StreamResponse:
+        number, token = request.match_info["phone_number_id"], _bearer(request)
+        try:
+            self._check_token(number, token)
+            upload = await read_upload(request, number)
+        except Refused as refused:
+            return json_answer(error_body(refused.code, str(refused)), status=refused.status)
+        fault = self.control.faults.take(endpoint="media", token=token)
+        await self._linger()
+        taken = fault is None or fault.accepts
+        answer = orjson.dumps({"id": self.uploads.add(upload)}) if taken else b"{}"
+        return json_answer(answer) if fault is None else await _fail(request, fault, answer)
 
     async def _linger(self) -> None:
         if self.control.latency_s[1] > 0:
@@ -165,6 +184,7 @@ class GraphStandIn:
             time=self._now(),
             accepted=accepted and not (to and is_bsuid(to)),
             code=fault.code if fault and fault.effect is Effect.ERROR else code,
+            body=body if body and not is_plain_text(body) else None,
         )
 
     def _now(self) -> float:

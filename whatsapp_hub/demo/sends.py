@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from io import BufferedWriter
 from pathlib import Path
+from typing import Any
 
 import orjson
 
@@ -32,6 +33,7 @@ class Send:
     #: Whether the customer gets it: not with an error, nor with a user id in ``to``, which is answered 200 too.
     accepted: bool
     code: int | None = None  #: the error that it was answered with
+    body: dict[str, Any] | None = None  #: the whole request, unless it is a plain text
 
     @property
     def customer(self) -> str:

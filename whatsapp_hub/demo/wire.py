@@ -48,6 +48,12 @@ def text_of(body: dict[str, Any]) -> str:
     return ""
 
 
+def is_plain_text(body: dict[str, Any]) -> bool:
+    """Tell whether a message is its text and nothing else."""
+    text = body.get("text")
+    return "context" not in body and body.get("type", "text") == "text" and isinstance(text, dict) and len(text) == 1
+
+
 def success_body(customer: str, wamid: str) -> bytes:
     """Return the answer to a message that was taken."""
     contact = {"input": customer, "user_id" if is_bsuid(customer) else "wa_id": customer.removeprefix("+")}

@@ -14,7 +14,7 @@ from whatsapp_hub.database import Database
 from whatsapp_hub.inbox.document import NOBODY, Outcome, PartState, Stage, State
 from whatsapp_hub.inbox.store import unknown_on_error
 
-_WITHOUT: Final = {"item": 0, "parts.body": 0, "said": 0, "answer": 0}
+_WITHOUT: Final = {"item": 0, "parts.body": 0, "parts.words": 0, "said": 0}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,11 +48,7 @@ class DeadLetters:
             if not phone_number_ids:
                 return []
         with unknown_on_error("list dead letters"):
-            found = (
-                self._inbox.find(query, {"item": 0, "parts.body": 0, "said": 0, "answer": 0})
-                .sort("dead_at", -1)
-                .limit(most)
-            )
+            found = self._inbox.find(query, _WITHOUT).sort("dead_at", -1).limit(most)
             return [_read(document) async for document in found]
 
     async def get(self, letter_id: str) -> DeadLetter | None:
@@ -73,7 +69,7 @@ class DeadLetters:
         sends = max([document.get("sends", 0), *(part["attempt"] for part in parts)])
         if "origin" not in document and not any(map(_reached, parts)):
             parts = []
-        dropped = {} if parts else {"said": "", "answer": ""}  # of what was decided then
+        dropped = {} if parts else {"said": ""}  # of what was decided then
         values = {
             "state": State.QUEUED.value,
             "stage": (Stage.REPLYING if parts else Stage.NEW).value,

@@ -94,6 +94,8 @@ class Part:
     error: int | None = None  #: the code of its ``failed`` status
     resends: int = 0  #: how often it was sent again because of one that may pass
     heed: int | None = None  #: the code that has to be acted on before it is sent again; ``HEEDED``: it was
+    words: str = field(default="", repr=False)  #: what it says, where its body does not tell
+    dropped: bool = False  #: decided, but not to be sent any more
 
     def to_document(self) -> dict[str, Any]:
         """Return the part as it is stored."""
@@ -107,6 +109,10 @@ class Part:
         }
         if self.void_attempts:
             document["void_attempts"] = self.void_attempts
+        if self.words:
+            document["words"] = self.words
+        if self.dropped:
+            document["dropped"] = True
         return document
 
     @classmethod
@@ -123,6 +129,8 @@ class Part:
             error=document.get("error"),
             resends=document.get("resends", 0),
             heed=document.get("heed"),
+            words=document.get("words", ""),
+            dropped=document.get("dropped", False),
         )
 
 
@@ -153,7 +161,6 @@ class InboxRow:
     slot: tuple[float, float] | None = None  #: monotonic seconds; when its next part may go, and when that was said
     is_joined: bool = False  #: the names that its message tells are known to be one person's
     heard: bool = False  #: some of that was spoken, so that no item tells it; stored then
-    answer: str = field(default="", repr=False)  #: what the reply says, where that is spoken; stored then
 
     @property
     def phone_number_id(self) -> str:
@@ -181,8 +188,8 @@ class InboxRow:
         return (self.place, self.arrival)
 
     def words(self) -> dict[str, Any]:
-        """Return the words of a turn that stand neither in its items nor in its parts; nearly never any."""
-        return ({"said": self.said} if self.heard else {}) | ({"answer": self.answer} if self.answer else {})
+        """Return the words of a turn that do not stand in its items; nearly never any."""
+        return {"said": self.said} if self.heard else {}
 
     def to_document(self) -> dict[str, Any]:
         """Return the document of a message that has just come."""
@@ -224,7 +231,6 @@ class InboxRow:
             members=list(document.get("members", ())),
             parts=[Part.from_document(part) for part in document.get("parts", ())],
             said=document.get("said", ""),
-            answer=document.get("answer", ""),
             origin=Origin.from_document(document["origin"]) if "origin" in document else None,
         )
 

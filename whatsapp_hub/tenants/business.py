@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
+from whatsapp_hub.cloud_api.replies import Template
+
 #: How long the assistant is silent in a conversation after a human has answered there, unless the business says else.
 DEFAULT_PAUSE_MINUTES: Final = 60.0
 
@@ -36,6 +38,7 @@ class AssistantChoice:
     voice_replies: bool = False  #: answer what was spoken with what is spoken
     voice: str | None = None
     speech_model: str | None = None
+    late_template: Template | None = None  #: for replies that come over 24 hours after the customer's last message
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

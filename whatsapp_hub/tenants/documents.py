@@ -11,9 +11,11 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Final
 
+from whatsapp_hub.cloud_api.replies import Template
 from whatsapp_hub.errors import VaultError
 from whatsapp_hub.tenants.api_keys import ApiKey, read_api_key
 from whatsapp_hub.tenants.business import AssistantChoice, Business
+from whatsapp_hub.tenants.late_template import read_late_template
 from whatsapp_hub.tenants.table import Row
 
 Decrypt = Callable[[str], str]
@@ -66,6 +68,7 @@ _ASSISTANT_FIELDS: Final = (
     "voiceReplies",
     "voice",
     "speechModel",
+    "lateTemplate",
 )
 MAX_ASSISTANT_TIMEOUT_S: Final = 120.0  #: for its own endpoint: a turn must not be held for longer
 MAX_PAUSE_MINUTES: Final = 43_200.0  #: thirty days
@@ -205,7 +208,13 @@ class _Reader:
             voice_replies=self._optional_flag("voiceReplies", default=False),
             voice=self._optional_text("voice"),
             speech_model=self._optional_text("speechModel"),
+            late_template=self._late_template(),
         )
+
+    def _late_template(self) -> Template | None:
+        template, fault = read_late_template(self._document.get("lateTemplate"))
+        self.faults += [f"lateTemplate {fault}"] if fault else []
+        return template
 
     def _options(self) -> Mapping[str, object]:
         rest = {str(name): value for name, value in self._document.items() if name not in _ASSISTANT_FIELDS}
