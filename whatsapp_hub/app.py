@@ -9,34 +9,24 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from random import Random
 from typing import Final
 
-import limits
 from aiohttp import web
 from yarl import URL
 
+from whatsapp_hub.app_turns import Resources, make_pacer, make_slowdowns, make_turns
 from whatsapp_hub.assistants.guard import GuardingResolver
 from whatsapp_hub.assistants.registry import Assistants, open_assistants
 from whatsapp_hub.cloud_api.client import GraphClient, open_session
 from whatsapp_hub.cloud_api.media import MediaClient, open_media_session
-from whatsapp_hub.conversation.attachments import Attachments
-from whatsapp_hub.conversation.decision import Decision
-from whatsapp_hub.conversation.delivery import Delivery
 from whatsapp_hub.conversation.dispatcher import Dispatcher
 from whatsapp_hub.conversation.history import History
 from whatsapp_hub.conversation.holds import Holds
-from whatsapp_hub.conversation.mending import Mending
-from whatsapp_hub.conversation.pacing import Pacer
 from whatsapp_hub.conversation.pauses import Pauses
-from whatsapp_hub.conversation.senses import Senses
-from whatsapp_hub.conversation.slowdowns import Slowdowns
-from whatsapp_hub.conversation.turn import Turns
-from whatsapp_hub.conversation.turn_limits import TurnLimits
 from whatsapp_hub.conversation.typing_indicator import TypingIndicator
 from whatsapp_hub.database import Database, DatabaseError, connect
 from whatsapp_hub.http import keys
@@ -48,8 +38,6 @@ from whatsapp_hub.http.routes import add_routes
 from whatsapp_hub.http.webhook import Webhooks
 from whatsapp_hub.inbox.alert_claims import AlertClaims
 from whatsapp_hub.inbox.census import Census
-from whatsapp_hub.inbox.clock import DatabaseClock
-from whatsapp_hub.inbox.daily_turns import DailyTurns
 from whatsapp_hub.inbox.indexes import ensure_inbox_indexes
 from whatsapp_hub.inbox.journal import Journal
 from whatsapp_hub.inbox.nodes import Nodes
@@ -78,7 +66,6 @@ _DATABASE: Final = web.AppKey("database", Database)
 _SIDE_TASKS: Final = web.AppKey("side_tasks", SideTasks)
 _ASSISTANTS: Final = web.AppKey("assistants", Assistants)
 _GRAPH: Final = web.AppKey("graph", GraphClient)
-_SLOWDOWNS: Final = web.AppKey("slowdowns", Slowdowns)
 _MEDIA: Final = web.AppKey("media", MediaClient)
 _ALERTS: Final = web.AppKey("alerts", AlertBook)
 _LOOKS: Final = web.AppKey("looks", list[Look])
@@ -247,20 +234,17 @@ async def _conversations(app: web.Application) -> AsyncIterator[Journal]:
     settings, metrics, database, tasks = app[keys.SETTINGS], app[keys.METRICS], app[_DATABASE], app[_SIDE_TASKS]
     timing, directory, nodes = settings.timing, app[keys.DIRECTORY], app[keys.NODES]
     store = InboxStore(database, on_late_failure=LateFailures(metrics, directory.sub_domain_of))
-    outcomes = Outcomes(store, batch_window_s=timing.batch_window_s)
-    history = History(database, keep_turns=settings.history_turns, batch_window_s=timing.batch_window_s)
-    holds = _holds(app)
-    slowdowns = app[_SLOWDOWNS] = _slowdowns(app)
-    typing = TypingIndicator(app[_GRAPH], enabled=settings.typing_indicator, slowdowns=slowdowns)
+    resources = _resources(app, store)
+    holds, outcomes, history = resources.holds, resources.outcomes, resources.history
     dispatcher = Dispatcher(
         own_id=lambda: nodes.id,
-        turns=_turns(app, outcomes, history, holds, typing),
+        turns=make_turns(resources),
         outcomes=outcomes,
         metrics=metrics,
         loop_is_late=lambda: app[keys.HEALTH].loop_is_late,
         timing=timing,
-        business_pacer=_pacer(settings.rate_limit_business),
-        customer_pacer=_pacer(settings.rate_limit_customer) if settings.rate_limit_customer else None,
+        business_pacer=make_pacer(settings.rate_limit_business),
+        customer_pacer=make_pacer(settings.rate_limit_customer) if settings.rate_limit_customer else None,
     )
     recovery = _recovery(app, dispatcher)
     holds.on_release = dispatcher.release
@@ -274,11 +258,32 @@ async def _conversations(app: web.Application) -> AsyncIterator[Journal]:
     finally:
         await journal.flush()
         await dispatcher.drain(settings.drain_timeout_s)
-        await typing.close()
+        await resources.typing.close()
         await outcomes.flush()
         await history.flush()
         await tasks.stop("rounds")  # not earlier: a node that drains is alive
         await recovery.hand_back()
+
+
+def _resources(app: web.Application, store: InboxStore) -> Resources:
+    settings, metrics, database = app[keys.SETTINGS], app[keys.METRICS], app[_DATABASE]
+    window_s = settings.timing.batch_window_s
+    slowdowns = make_slowdowns(settings, metrics)
+    return Resources(
+        settings=settings,
+        database=database,
+        graph=app[_GRAPH],
+        media=app[_MEDIA],
+        assistants=app[_ASSISTANTS],
+        nodes=app[keys.NODES],
+        health=app[keys.HEALTH],
+        metrics=metrics,
+        outcomes=Outcomes(store, batch_window_s=window_s),
+        history=History(database, keep_turns=settings.history_turns, batch_window_s=window_s),
+        holds=_holds(app),
+        typing=TypingIndicator(app[_GRAPH], enabled=settings.typing_indicator, slowdowns=slowdowns),
+        slowdowns=slowdowns,
+    )
 
 
 def _journal(app: web.Application, store: InboxStore, dispatcher: Dispatcher, recovery: Recovery) -> Journal:
@@ -309,58 +314,6 @@ def _holds(app: web.Application) -> Holds:
     return holds
 
 
-def _slowdowns(app: web.Application) -> Slowdowns:
-    settings, metrics = app[keys.SETTINGS], app[keys.METRICS]
-    rate, timing = limits.parse(settings.rate_limit_business), settings.timing
-    slowdowns = Slowdowns(
-        amount=rate.amount, per_s=rate.get_expiry(), pause_s=timing.retry_base_s, max_pause_s=timing.retry_max_s
-    )
-    metrics.show_slowed(lambda: slowdowns.slowed(time.monotonic()))
-    return slowdowns
-
-
-def _turns(app: web.Application, outcomes: Outcomes, history: History, holds: Holds, typing: TypingIndicator) -> Turns:
-    settings, metrics = app[keys.SETTINGS], app[keys.METRICS]
-    rng = Random()  # noqa: S311 - jitter
-    clock = DatabaseClock(app[_DATABASE])
-    attachments = Attachments(app[_GRAPH], holds)
-    decision = Decision(
-        outcomes=outcomes,
-        history=history,
-        holds=holds,
-        choose_assistant=app[_ASSISTANTS].choose,
-        show_typing=typing.show,
-        metrics=metrics,
-        rng=rng,
-        retry_base_s=settings.timing.assistant_retry_base_s,
-        limits=TurnLimits(DailyTurns(app[_DATABASE])),
-        senses=Senses(app[_MEDIA], app[_ASSISTANTS].voice),
-        attachments=attachments,
-    )
-    delivery = Delivery(
-        outcomes=outcomes,
-        holds=holds,
-        sender=app[_GRAPH],
-        may_send=app[keys.NODES].may_send,
-        health=app[keys.HEALTH],
-        metrics=metrics,
-        rng=rng,
-        timing=settings.timing,
-        slowdowns=app[_SLOWDOWNS],
-        mending=_mending(outcomes, history, clock, attachments),
-    )
-    return Turns(
-        decision=decision,
-        delivery=delivery,
-        outcomes=outcomes,
-        history=history,
-        holds=holds,
-        metrics=metrics,
-        reply_max_age_s=settings.reply_max_age_s,
-        database_now=clock.now,
-    )
-
-
 def _pending_limits(app: web.Application, dispatcher: Dispatcher) -> PendingLimits:
     directory = app[keys.DIRECTORY]
     return PendingLimits(
@@ -372,10 +325,6 @@ def _pending_limits(app: web.Application, dispatcher: Dispatcher) -> PendingLimi
         own_id=lambda: app[keys.NODES].id,
         drop=dispatcher.drop,
     )
-
-
-def _mending(outcomes: Outcomes, history: History, clock: DatabaseClock, attachments: Attachments) -> Mending:
-    return Mending(outcomes=outcomes, history=history, database_now=clock.now, forget_media=attachments.forget)
 
 
 def _recovery(app: web.Application, dispatcher: Dispatcher) -> Recovery:
@@ -405,8 +354,3 @@ def _recovery(app: web.Application, dispatcher: Dispatcher) -> Recovery:
         clear_cache=directory.clear,
         warm_cache=lambda: app[_SIDE_TASKS].start_passing(directory.warm_up()),
     )
-
-
-def _pacer(rate: str) -> Pacer:
-    item = limits.parse(rate)
-    return Pacer(amount=item.amount, per_s=item.get_expiry())
