@@ -25,6 +25,7 @@ from tests.hub import (
 )
 from tests.leaks import LEAKS
 from whatsapp_hub.demo.graph import fingerprint
+from whatsapp_hub.demo.uploads import Upload
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -35,7 +36,6 @@ SECRETS: Final = {name: LEAKS.seed(f"the app's secret of {name}") for name in ("
 VERIFY_TOKENS: Final = {name: LEAKS.seed(f"verify {name}") for name in ("a", "b")}
 ADMIN_TOKEN: Final = LEAKS.seed("the operator's own token, long enough")
 BSUID: Final = "DE.13491208655302741918"
-MEDIA_ID: Final = "4490709327384033"
 
 #: What each has to show, by whose it is. ``shared`` is the operator's.
 SIGNING: Final = {**SECRETS, "shared": SECRET, "nobody": "guessed"}
@@ -181,16 +181,21 @@ async def test_one_bsuid_is_two_customers_of_two_businesses(hub: Hub) -> None:
     }
 
 
-async def test_media_id_goes_out_with_the_token_of_who_sends_it(hub: Hub) -> None:
-    """Whose it is, Meta knows: an id counts for the number that it was uploaded for."""
+async def test_media_id_counts_for_the_number_that_it_was_uploaded_for(hub: Hub) -> None:
+    """Whose it is, Meta knows: an id goes out with the token of who sends it, and what is another's is refused."""
     customer = "491700000088"
-    for name in NUMBERS:
-        body = {"to": customer, "type": "image", "image": {"id": MEDIA_ID}}
-        await caller(hub, name, name).reaches((await caller(hub, name, name).send(body)).json["id"], "sent")
-    sends = [send for send in hub.graph.log.accepted if send.customer == customer]
-    assert {(send.phone_number_id, send.token) for send in sends} == {
-        (number, fingerprint(f"token-{number}")) for number in NUMBERS.values()
+    media = {
+        name: hub.graph.uploads.add(Upload(phone_number_id=number, mime_type="image/png", sha256="", size=1))
+        for name, number in NUMBERS.items()
     }
+    for holder, owner in product(NUMBERS, NUMBERS):
+        body = {"to": customer, "type": "image", "image": {"id": media[owner]}}
+        sent = await caller(hub, holder, holder).send(body)
+        await caller(hub, holder, holder).reaches(sent.json["id"], "sent" if holder == owner else "failed")
+    sends = [send for send in hub.graph.log.accepted if send.customer == customer]
+    assert sorted((send.phone_number_id, send.token) for send in sends) == sorted(
+        (number, fingerprint(f"token-{number}")) for number in NUMBERS.values()
+    )
 
 
 # Nothing is left out
