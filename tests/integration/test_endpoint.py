@@ -218,8 +218,10 @@ async def test_answers_are_said_in_order(
         ({"status": 200, "body": b"<html>Ada said When?"}, "the endpoint's answer is not JSON"),
         (
             {"status": 200, "body": b'{"replies":["ok",{"Ada":"When?"}]}'},
-            "reply 2 of the endpoint's answer cannot be sent: type is none of text, image, video, audio, document,"
-            " sticker, location, contacts, reaction, interactive, template",
+            (
+                "reply 2 of the endpoint's answer cannot be sent: type is none of text, image, video, audio, document,"
+                " sticker, location, contacts, reaction, interactive, template"
+            ),
         ),
         ({"status": 200, "body": b'{"replies":"When?"}'}, 'the endpoint\'s answer is not {"replies": [...]}'),
         ({"status": 200, "body": b"x" * (1024 * 1024 + 1)}, "the answer is larger than 1 MiB"),
