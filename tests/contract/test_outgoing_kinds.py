@@ -329,6 +329,8 @@ async def test_picture_that_graph_cannot_use_leaves_its_caption_and_what_comes_a
     hub.graph.control.faults.arm(Fault(code=131053, times=1))
     refused, *sent = await answer(hub, REPLIES["image"], Text(body="And this is the text."))
     assert (_kind(refused), sent) == ("image", ["Today's menu", "And this is the text."])
+    stored = (await hub.row("101", "wamid.1"))["parts"][0]
+    assert orjson.loads(stored["body"]) == {"type": "text", "text": {"body": "Today's menu"}}
     await remembered(hub, "Today's menu\nAnd this is the text.")
     hub.graph.control.faults.arm(Fault(code=131053, times=1))
     refused, *sent = await answer(hub, REPLIES["sticker"], Text(body="Bye"), wamid="wamid.2")
@@ -361,6 +363,7 @@ async def test_reply_that_graph_finds_too_late_becomes_the_business_s_template(
     await remembered(hub, "first\n(template order_ready)\n17")
     parts = row["parts"]
     assert [part["state"] for part in parts] == ["sent", "sent", "waiting"]
+    assert [orjson.loads(part["body"])["type"] for part in parts] == ["text", "template", "text"]  # as stored
     assert (parts[1]["attempt"], parts[1]["void_attempts"], parts[2]["dropped"]) == (2, 1, True)
 
 
