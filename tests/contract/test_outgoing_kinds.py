@@ -402,6 +402,26 @@ async def test_template_that_may_have_been_sent_waits_for_its_status_like_any_pa
     assert (await hub.row("101", "wamid.1"))["state"] == "done"
 
 
+async def test_process_that_takes_over_sends_the_template_and_not_what_it_stands_for(
+    database: Database, start_hub: StartHub
+) -> None:
+    await database.businesses.insert_one(business("101", assistant={"lateTemplate": LATE}))
+    hub = await start_hub(**SCRIPTED, drain_timeout_s=0.1)
+    hub.graph.control.faults.arm(Fault(code=131047), Fault(effect=Effect.HANG))
+    Scripted.says(go="late")
+    await hub.say("101", "go", "wamid.1")
+
+    async def template_is_under_way() -> bool:
+        return len(hub.graph.log.sends) == 2
+
+    await until(template_is_under_way)
+    await hub.stop()
+    other = await start_hub(**SCRIPTED)
+    await other.row_where("101", "wamid.1", state="done")
+    assert [_kind(send.body or send.text) for send in hub.graph.log.sends] == ["text", "template", "template"]
+    assert len(Scripted.turns) == 1
+
+
 def days_old(text: str, wamid: str, days: float) -> dict[str, Any]:
     return text_message(text, wamid=wamid, timestamp=str(int(time.time() - days * DAY_S)))
 
