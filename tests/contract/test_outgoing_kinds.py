@@ -329,6 +329,8 @@ async def test_picture_that_graph_cannot_use_leaves_its_caption_and_what_comes_a
     hub.graph.control.faults.arm(Fault(code=131053, times=1))
     refused, *sent = await answer(hub, REPLIES["image"], Text(body="And this is the text."))
     assert (_kind(refused), sent) == ("image", ["Today's menu", "And this is the text."])
+    stored = (await hub.row("101", "wamid.1"))["parts"][0]
+    assert orjson.loads(stored["body"]) == {"type": "text", "text": {"body": "Today's menu"}}
     await remembered(hub, "Today's menu\nAnd this is the text.")
     hub.graph.control.faults.arm(Fault(code=131053, times=1))
     refused, *sent = await answer(hub, REPLIES["sticker"], Text(body="Bye"), wamid="wamid.2")
@@ -361,6 +363,7 @@ async def test_reply_that_graph_finds_too_late_becomes_the_business_s_template(
     await remembered(hub, "first\n(template order_ready)\n17")
     parts = row["parts"]
     assert [part["state"] for part in parts] == ["sent", "sent", "waiting"]
+    assert [orjson.loads(part["body"])["type"] for part in parts] == ["text", "template", "text"]  # as stored
     assert (parts[1]["attempt"], parts[1]["void_attempts"], parts[2]["dropped"]) == (2, 1, True)
 
 
@@ -397,6 +400,26 @@ async def test_template_that_may_have_been_sent_waits_for_its_status_like_any_pa
     # Taken before the connection closed: its status says so. Not taken: none comes, and it is sent again.
     assert sent == (["text", "template"] if fault is Effect.CLOSE_AFTER else ["text", "template", "template"])
     assert (await hub.row("101", "wamid.1"))["state"] == "done"
+
+
+async def test_process_that_takes_over_sends_the_template_and_not_what_it_stands_for(
+    database: Database, start_hub: StartHub
+) -> None:
+    await database.businesses.insert_one(business("101", assistant={"lateTemplate": LATE}))
+    hub = await start_hub(**SCRIPTED, drain_timeout_s=0.1)
+    hub.graph.control.faults.arm(Fault(code=131047), Fault(effect=Effect.HANG))
+    Scripted.says(go="late")
+    await hub.say("101", "go", "wamid.1")
+
+    async def template_is_under_way() -> bool:
+        return len(hub.graph.log.sends) == 2
+
+    await until(template_is_under_way)
+    await hub.stop()
+    other = await start_hub(**SCRIPTED)
+    await other.row_where("101", "wamid.1", state="done")
+    assert [_kind(send.body or send.text) for send in hub.graph.log.sends] == ["text", "template", "template"]
+    assert len(Scripted.turns) == 1
 
 
 def days_old(text: str, wamid: str, days: float) -> dict[str, Any]:

@@ -5,10 +5,12 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import orjson
 import pytest
 
 from whatsapp_hub.assistants.base import CustomerMessage, Text, Turn
 from whatsapp_hub.assistants.registry import Assistants, open_assistants
+from whatsapp_hub.cloud_api.parts import build_parts
 from whatsapp_hub.errors import AssistantFailed, SettingsInvalid
 from whatsapp_hub.settings import Settings
 from whatsapp_hub.telemetry.metrics import Metrics
@@ -150,6 +152,17 @@ async def test_the_example_of_the_manual_works(tmp_path: Path, monkeypatch: pyte
         opening_hours = replace(TURN, messages=(replace(TURN.messages[0], text="Are you open?"),))
         assert await found.choose(None).reply(opening_hours) == (Text(body="Acme is open from nine to five."),)
         assert await say(found, None) == []
+
+
+async def test_the_example_of_other_kinds_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    manual = Path(__file__).parents[2] / "docs" / "assistants.md"
+    (tmp_path / "my_waiter.py").write_text(manual.read_text().split("```python\n")[2].partition("```")[0])
+    monkeypatch.syspath_prepend(tmp_path)
+    settings = Settings.isolated(assistant="waiter", assistants="waiter=my_waiter:Waiter")
+    async with open_assistants(settings, Metrics()) as found:
+        replies = await found.choose(None).reply(TURN)
+    kinds = [orjson.loads(part)["type"] for reply in replies for part in build_parts(reply)]
+    assert kinds == ["reaction", "image", "interactive"]
 
 
 async def test_every_faulty_one_is_named_at_the_start(own_code: str) -> None:

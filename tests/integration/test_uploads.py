@@ -80,6 +80,21 @@ async def test_number_cannot_choose_where_it_is_uploaded_to(client: GraphClient,
     assert graph.paths == ["/v26.0/..%2F..%2Fevil%3Fx%3D%2F%23/media"]
 
 
+async def test_redirect_is_not_followed() -> None:
+    asked: list[str] = []
+
+    async def redirect(request: web.Request) -> web.Response:
+        asked.append(request.path)
+        await request.read()
+        return web.Response(status=307, headers={"Location": "/evil"})
+
+    app = web.Application()
+    app.router.add_post("/{path:.*}", redirect)
+    async with open_server(app) as url, open_session() as session:
+        result = await upload(GraphClient(session, base_url=url, version="v26.0", metrics=Metrics()))
+    assert (result.verdict, asked) == (Verdict.RETRY, ["/v26.0/101/media"])
+
+
 @pytest.mark.parametrize("token", ["", "tok\nen", "tökén"])
 async def test_token_that_is_none_is_not_sent(client: GraphClient, graph: Graph, token: str) -> None:
     assert (await upload(client, token)).verdict is Verdict.HOLD

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, TypeVar
 
 import orjson
@@ -439,6 +440,14 @@ def test_caption_is_what_is_left_without_the_media() -> None:
 
 
 # Meta's form
+
+
+def test_example_of_the_manual_is_read() -> None:
+    manual = (Path(__file__).parents[2] / "docs" / "message-kinds.md").read_text()
+    example = manual.partition("### Meta's form")[2].partition("```json\n")[2].partition("```")[0]
+    reply = read_reply(orjson.loads(example))
+    assert isinstance(reply, Buttons)
+    assert [button.title for button in reply.buttons] == ["Yes"]
 
 
 @pytest.mark.parametrize(

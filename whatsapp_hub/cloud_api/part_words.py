@@ -15,6 +15,8 @@ def words_of(part: bytes) -> str:
     message = orjson.loads(part)
     kind = message["type"]
     match kind:
+        case "text":
+            return str(message[kind]["body"])
         case "interactive":
             return "\n".join(filter(None, _interactive(message[kind])))
         case "template":

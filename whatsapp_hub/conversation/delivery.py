@@ -150,7 +150,7 @@ class Delivery:
 
     async def _post(self, row: InboxRow, index: int, part: Part, business: Business) -> SendResult:
         row.cleared = None
-        return await self._sender.send(
+        result = await self._sender.send(
             phone_number_id=row.phone_number_id,
             token=business.access_token or "",
             body=build_send(
@@ -160,18 +160,20 @@ class Delivery:
             ),
             may_send=self._may_send,
         )
+        if result.verdict is not Verdict.SENT:
+            logger.warning(
+                "reply not sent",
+                extra={
+                    "message_id": row.message_id,
+                    "business": business.sub_domain,
+                    "verdict": result.verdict.value,
+                    "reason": result.reason,
+                },
+            )
+        return result
 
     def _not_sent(self, row: InboxRow, part: Part, result: SendResult, business: Business) -> CannotGoOn | NotOurs:
         """Say what follows from a send that failed."""
-        logger.warning(
-            "reply not sent",
-            extra={
-                "message_id": row.message_id,
-                "business": business.sub_domain,
-                "verdict": result.verdict.value,
-                "reason": result.reason,
-            },
-        )
         if result.verdict is Verdict.UNKNOWN:
             return self._ambiguous(row, business)
         part.state = PartState.WAITING
