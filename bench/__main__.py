@@ -43,17 +43,16 @@ class Bench:
 
     def measure(self, scenarios: Sequence[Scenario], pairs: int) -> list[Comparison]:
         """Run all scenarios, with progress."""
-        runs = sum(2 * pairs if scenario.floor else 1 for scenario in scenarios)
+        runs = sum((2 + len(scenario.peers)) * pairs if scenario.floor else 1 for scenario in scenarios)
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         with Progress(*columns, console=self.console) as progress:
             task = progress.add_task("", total=runs)
 
             def run(scenario: Scenario, who: str) -> Outcome:
                 progress.update(task, description=f"{scenario.name}: {who}")
-                subject = scenario.floor if who == "floor" else scenario.hub
-                assert subject is not None
-                outcome = run_once(subject, scenario.plan, self.cores)
-                progress.console.print(f"  {scenario.name:12} {who:6} {describe(outcome, scenario.unit)}", style="dim")
+                subject, plan = scenario.offered_to(who)
+                outcome = run_once(subject, plan, self.cores)
+                progress.console.print(f"  {scenario.name:12} {who:11} {describe(outcome, scenario.unit)}", style="dim")
                 progress.advance(task)
                 return outcome
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
 from bench.plan import Outcome
@@ -26,13 +26,16 @@ class Comparison:
     offered: float | None  #: messages a second that were meant to be offered
     hub: Sequence[Outcome]
     floor: Sequence[Outcome]
+    peers: Mapping[str, Sequence[Outcome]] = field(default_factory=dict)
 
     @property
     def ratio(self) -> Spread | None:
         """CPU of the hub over that of its floor, pair by pair."""
-        if not self.floor:
-            return None
-        return spread(pair_ratios([run.cpu_us for run in self.hub], [run.cpu_us for run in self.floor]))
+        return self.ratio_of(self.hub) if self.floor else None
+
+    def ratio_of(self, runs: Sequence[Outcome]) -> Spread:
+        """Return the CPU of these runs over that of the floor, pair by pair."""
+        return spread(pair_ratios([run.cpu_us for run in runs], [run.cpu_us for run in self.floor]))
 
     @property
     def within_budget(self) -> bool | None:
@@ -53,7 +56,10 @@ class Comparison:
 
 
 def compare(scenario: Scenario, pairs: int, run: Run) -> Comparison:
-    """Run the hub and its floor by turns, or the hub alone once. Offers less where the hub cannot take the rate."""
+    """Run the hub, its floor and its peers by turns, or the hub alone once.
+
+    Offers less where the hub cannot take the rate.
+    """
     offered = scenario.plan.rate
 
     def keeps_up(outcome: Outcome) -> bool:
@@ -67,12 +73,14 @@ def compare(scenario: Scenario, pairs: int, run: Run) -> Comparison:
     if not keeps_up(first):
         scenario = slowed_down(scenario, max(50.0, _HEADROOM * first.per_s // 50 * 50))
         first = run(scenario, "hub")
-    hub = [first]
-    floor = [run(scenario, "floor")]
+    hub, floor = [first], [run(scenario, "floor")]
+    peers = {peer.name: [run(scenario, peer.name)] for peer in scenario.peers}
     for _ in range(pairs - 1):
         hub.append(run(scenario, "hub"))
         floor.append(run(scenario, "floor"))
-    return Comparison(scenario=scenario, offered=offered, hub=hub, floor=floor)
+        for name, runs in peers.items():
+            runs.append(run(scenario, name))
+    return Comparison(scenario=scenario, offered=offered, hub=hub, floor=floor, peers=peers)
 
 
 def _find_remarks(comparison: Comparison) -> Iterator[str]:
@@ -84,5 +92,8 @@ def _find_remarks(comparison: Comparison) -> Iterator[str]:
         yield f"{slow} of {len(runs)} runs did not keep up with {rate:,.0f}/s"
     if late := sum(run.late_ms is not None and run.late_ms.p99 > _LATE_MS for run in runs):
         yield f"in {late} of {len(runs)} runs the driver itself sent 1 % of the messages over {_LATE_MS:.0f} ms late"
+    for name, peer_runs in comparison.peers.items():
+        if faults := list(dict.fromkeys(fault for run in peer_runs for fault in run.faults)):
+            yield f"{name}: {', '.join(faults)}"
     if full := sum(run.busy["others"] > _FULL for run in runs):
         yield f"in {full} of {len(runs)} runs the cores of the driver and the database were full: latencies suffer"

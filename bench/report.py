@@ -36,6 +36,8 @@ def cost_table(comparison: Comparison) -> Table:
     table.add_row("hub", *_cost_cells(comparison.hub, f"{ratio.median:.2f}" if ratio else ""))
     if comparison.floor:
         table.add_row("floor", *_cost_cells(comparison.floor, "1"))
+    for name, runs in comparison.peers.items():
+        table.add_row(name, *_cost_cells(runs, f"{comparison.ratio_of(runs).median:.1f}"))
     table.caption = _caption(comparison)
     table.caption_justify = "left"
     return table
@@ -151,6 +153,7 @@ def _comparison_json(comparison: Comparison) -> dict[str, Any]:
         "faults": comparison.faults,
         "hub": [_outcome_json(run) for run in comparison.hub],
         "floor": [_outcome_json(run) for run in comparison.floor],
+        "peers": {name: [_outcome_json(run) for run in runs] for name, runs in comparison.peers.items()},
     }
 
 

@@ -12,6 +12,19 @@ LONG_S: Final = 3600
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Peer:
+    """What a user would pick instead, and what it is offered: less than the hub, where it takes less."""
+
+    subject: Subject
+    plan: Plan
+
+    @property
+    def name(self) -> str:
+        """What tables call it."""
+        return self.subject.name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Scenario:
     """The hub, its floor and what both are offered."""
 
@@ -22,6 +35,16 @@ class Scenario:
     hub: Subject
     floor: Subject | None
     max_ratio: float | None = None  #: the budget: this many times the floor's CPU
+    peers: tuple[Peer, ...] = ()
+
+    def offered_to(self, who: str) -> tuple[Subject, Plan]:
+        """Return whom a name means, ``hub``, ``floor`` or a peer's, and what it is offered."""
+        for peer in self.peers:
+            if peer.name == who:
+                return peer.subject, peer.plan
+        subject = self.floor if who == "floor" else self.hub
+        assert subject is not None
+        return subject, self.plan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,20 +56,28 @@ class Limits:
     added_p99: float = 250
 
 
+_ACKS: Final = Plan(
+    unit="ack",
+    rate=None,
+    connections=500,
+    warm_up=5_000,
+    measured=40_000,
+    customers=2_000,
+    phone_numbers=50,
+    prime=True,
+)
+#: pywa on FastAPI and uvicorn; it stores nothing.
+PYWA: Final = Peer(
+    subject=Subject(name="pywa", module="bench.peers.pywa_ack"),
+    plan=replace(_ACKS, prime=False, warm_up=1_000, measured=8_000),
+)
+
 ACK: Final = Scenario(
     name="ack",
     title="one durable ack, of a message that waits behind another (no turn runs), 500 connections, closed loop",
     unit="ack",
-    plan=Plan(
-        unit="ack",
-        rate=None,
-        connections=500,
-        warm_up=5_000,
-        measured=40_000,
-        customers=2_000,
-        phone_numbers=50,
-        prime=True,
-    ),
+    plan=_ACKS,
+    peers=(PYWA,),
     hub=hub(assistant="echo", has_tokens=False, timing={"held_recheck_s": LONG_S}),
     floor=bare("ack"),
     max_ratio=1.8,
@@ -63,13 +94,21 @@ NO_REPLY: Final = Scenario(
     floor=bare("ack"),
 )
 
+_ANSWERS: Final = Plan(
+    unit="answer", rate=1_000, connections=200, warm_up=3_000, measured=8_000, customers=2_000, phone_numbers=50
+)
+#: The guide's own architecture. It answers Meta when all is done, so 500 connections offer it as much as it takes.
+GUIDE: Final = Peer(
+    subject=Subject(name="the guide's", module="bench.peers.guide", needs_database=True),
+    plan=replace(_ANSWERS, rate=None, connections=500, warm_up=500, measured=1_500, drain_s=60),
+)
+
 ANSWERED: Final = Scenario(
     name="answered",
     title="one answered message: assistant and send over HTTP, typing off, 1,000 messages/s offered",
     unit="answer",
-    plan=Plan(
-        unit="answer", rate=1_000, connections=200, warm_up=3_000, measured=8_000, customers=2_000, phone_numbers=50
-    ),
+    plan=_ANSWERS,
+    peers=(GUIDE,),
     hub=hub(assistant="openai", typing_indicator=False),
     floor=bare("relay"),
     max_ratio=2.0,

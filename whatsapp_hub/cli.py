@@ -17,7 +17,7 @@ from whatsapp_hub.errors import HubError
 
 PROGRAM: Final = "whatsapp-hub"
 #: In the order of the help; each lives in ``commands``, in the module of its name.
-COMMANDS: Final = ("serve", "demo", "business", "dead", "events", "doctor", "erase")
+COMMANDS: Final = ("serve", "demo", "business", "dead", "events", "doctor", "erase", "rotate-secrets")
 
 
 class Commands(click.Group):
@@ -33,7 +33,7 @@ class Commands(click.Group):
         del ctx
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = importlib.import_module(f"whatsapp_hub.commands.{cmd_name}").command
+        command: click.Command = importlib.import_module(f"whatsapp_hub.commands.{cmd_name.replace('-', '_')}").command
         return command
 
     def invoke(self, ctx: click.Context) -> Any:

@@ -61,6 +61,8 @@ class Database:
         """Follow changes of ``businesses``. Raises ``DatabaseError`` where change streams are not to be had."""
         stream = self.businesses.watch(full_document="updateLookup")
         try:
+            # Sends the command that opens it. Without that a server that has no streams would seem to have one.
+            await stream.__aenter__()
             yield stream
         finally:
             with pymongo.timeout(CLOSE_TIMEOUT_S):  # a stop must not wait for a database that is away

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,11 +18,11 @@ import click
 import pytest
 import pytest_asyncio
 
-from tests.faults.driver import PATH, name_customer
+from tests.faults.driver import PATH, Driver, name_customer
 from tests.faults.history import Message
 from tests.faults.hubs import HOST, choose_port
 from tests.faults.machine import SOURCE, WHEELS, Machine, open_machine
-from tests.faults.outages import PRODUCTION, answered_at, talking
+from tests.faults.outages import PRODUCTION, answered_at, deliveries, talking
 from tests.faults.world import World, open_world
 from tests.hub import SECRET, until
 from whatsapp_hub.demo.statuses import WebhookTarget
@@ -99,8 +100,10 @@ async def open_rehearsal(tmp_path_factory: pytest.TempPathFactory) -> AsyncItera
     async with (
         open_world(start=False, timing=PRODUCTION, environment=own) as world,
         open_machine(folder, (f"{code}:/srv/own",)) as machine,
-        aiohttp.ClientSession() as client,
+        # A connection for each webhook: a request on an idle one that is kept open can meet its end.
+        aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True)) as client,
     ):
+        world.driver = Driver(client)
         yield Rehearsal(machine=machine, world=world, code=code, port=choose_port(), client=client)
 
 
@@ -143,8 +146,11 @@ async def test_the_installer_puts_everything_in_place_and_the_second_run_starts_
     rehearsal.point_at(rehearsal.port)
     exposure = (await machine.run("systemd-analyze", "security", "--no-pager", UNIT)).splitlines()[-1]
     click.echo(exposure.strip())
-    status = await machine.show(UNIT, "StatusText")
-    assert status == "takes webhooks"
+
+    async def says_so() -> bool:
+        return await machine.show(UNIT, "StatusText") == "takes webhooks"
+
+    await until(says_so)
 
 
 async def test_a_webhook_starts_a_hub_that_does_not_run(rehearsal: Rehearsal) -> None:
@@ -157,8 +163,8 @@ async def test_a_webhook_starts_a_hub_that_does_not_run(rehearsal: Rehearsal) ->
 
 
 async def test_a_restart_under_load_refuses_nothing_and_loses_nothing(rehearsal: Rehearsal) -> None:
-    world, took_s, refused = rehearsal.world, list[float](), rehearsal.world.driver.refused
-    said = len(world.driver.messages)
+    world, took_s = rehearsal.world, list[float]()
+    said, tried = len(world.driver.messages), len(deliveries(world))
     async with talking(world, for_s=15, rate_per_s=RATE_PER_S):
         for _ in range(3):
             await asyncio.sleep(1)
@@ -168,9 +174,9 @@ async def test_a_restart_under_load_refuses_nothing_and_loses_nothing(rehearsal:
     acks_s = [m.acked_at - m.sent_at for m in world.driver.messages[said:] if m.acked_at is not None]
     click.echo(
         f"\nrestart under {RATE_PER_S:.0f} webhooks/s: {', '.join(f'{one:.2f}' for one in took_s)} s;"
-        f" {len(acks_s)} webhooks, {world.driver.refused - refused} refused, the longest ack {max(acks_s):.2f} s"
+        f" {len(acks_s)} webhooks, the longest ack {max(acks_s):.2f} s"
     )
-    assert world.driver.refused == refused
+    assert Counter(one.status for one in deliveries(world)[tried:]) == {200: len(acks_s)}
     await rehearsal.assert_holds()
 
 
@@ -215,7 +221,8 @@ async def test_the_watchdog_ends_a_hub_whose_loop_hangs_and_the_journal_names_th
     )
     journal = await machine.journal(UNIT)
     assert "Watchdog timeout" in journal
-    assert '/srv/own/own.py", line 14 in reply' in journal
+    line = ASSISTANT.splitlines().index("            time.sleep(3600)") + 1
+    assert f'/srv/own/own.py", line {line} in reply' in journal
     machine.path(f"/etc/systemd/system/{UNIT}.d/watchdog.conf").unlink()
     await machine.run("systemctl", "daemon-reload")
 
@@ -255,8 +262,9 @@ async def test_a_reload_changes_levels_and_a_rotated_log_file_goes_on(rehearsal:
 
     await until(goes_on)
     assert '"changed":["LOG_LEVEL"]' in await machine.journal(UNIT)
-    dotenv.write_text(dotenv.read_text().replace("LOG_LEVEL=DEBUG", "LOG_LEVEL=INFO"))
-    await machine.run("systemctl", "reload", UNIT)
+    settings = dotenv.read_text().replace("LOG_LEVEL=DEBUG", "LOG_LEVEL=INFO").splitlines(keepends=True)
+    dotenv.write_text("".join(line for line in settings if not line.startswith("LOG_FILE=")))
+    await machine.run("systemctl", "restart", UNIT)
 
 
 async def test_wrong_settings_are_told_and_not_tried_again(rehearsal: Rehearsal) -> None:
@@ -281,8 +289,7 @@ async def test_one_command_makes_four_and_a_restart_of_all_refuses_nothing(rehea
     assert "disabled     whatsapp-hub" in told
     assert all([await rehearsal.is_ready(port) for port in ports])
     rehearsal.point_at(*ports)
-    refused = world.driver.refused
-    said = len(world.driver.messages)
+    said, tried = len(world.driver.messages), len(deliveries(world))
     async with talking(world, for_s=12, rate_per_s=RATE_PER_S):
         await asyncio.sleep(1)
         began_at = time.monotonic()
@@ -291,10 +298,9 @@ async def test_one_command_makes_four_and_a_restart_of_all_refuses_nothing(rehea
         took_s = time.monotonic() - began_at
     acks_s = [m.acked_at - m.sent_at for m in world.driver.messages[said:] if m.acked_at is not None]
     click.echo(
-        f"all four restarted at once in {took_s:.1f} s, {world.driver.refused - refused} of {len(acks_s)} refused,"
-        f" the longest ack {max(acks_s):.2f} s"
+        f"all four restarted at once in {took_s:.1f} s: {len(acks_s)} webhooks, the longest ack {max(acks_s):.2f} s"
     )
-    assert world.driver.refused == refused
+    assert Counter(one.status for one in deliveries(world)[tried:]) == {200: len(acks_s)}
     await rehearsal.assert_holds()
 
 
@@ -314,8 +320,8 @@ async def test_what_a_stopped_one_cannot_finish_the_others_take_over(rehearsal: 
     stopped_at = time.monotonic()
     await rehearsal.assert_holds()
     late_s = max(answered_at(world)[message.label] for message in messages) - stopped_at
-    click.echo(f"\nstopped after 1 s of drain: the others had answered its 20 turns {late_s:.2f} s after its end")
-    assert 0 < late_s < 3
+    click.echo(f"\nstopped after 1 s of drain: the others had answered its 20 turns {late_s:+.2f} s from its end")
+    assert late_s < 3
     await machine.run("systemctl", "start", f"whatsapp-hub@{ports[0]}")
 
 

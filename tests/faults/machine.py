@@ -59,7 +59,9 @@ class Machine:
     async def run(self, *command: str) -> str:
         """Run a command in it and return what it prints. It has to succeed."""
         status, output = await self.try_run(*command)
-        assert status == 0, f"{' '.join(command)}: {status}\n{output}"
+        if status:
+            _, logged = await self.try_run("journalctl", "--no-pager", "-n", "40", "-o", "short-monotonic")
+            raise AssertionError(f"{' '.join(command)}: {status}\n{output}\n{logged}")
         return output
 
     async def try_run(self, *command: str) -> tuple[int, str]:

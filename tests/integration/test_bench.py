@@ -47,3 +47,12 @@ def test_floor_makes_the_same_calls() -> None:
     assert outcome.reply_ms is not None
     assert outcome.reply_ms.count == 100
     assert outcome.database_us is None
+
+
+@pytest.mark.parametrize("scenario", [ACK, ANSWERED], ids=lambda scenario: scenario.name)
+def test_peers_take_what_the_hub_takes(scenario: Scenario) -> None:
+    (peer,) = scenario.peers
+    outcome = run_short(replace(scenario, plan=peer.plan), peer.subject, warm_up=20, measured=50)
+    assert outcome.faults == []
+    assert outcome.units == pytest.approx(50, abs=2)
+    assert set(outcome.statuses) == {"200"}

@@ -46,12 +46,13 @@ def test_hub_and_floor_run_by_turns() -> None:
 
     def run(_: Scenario, who: str) -> Outcome:
         order.append(who)
-        return make_outcome({"hub": 200.0, "floor": 100.0}[who] + len(order))
+        return make_outcome({"hub": 200.0, "floor": 100.0, "pywa": 1000.0}[who] + len(order))
 
     comparison = compare(ACK, 3, run)
-    assert order == ["hub", "floor"] * 3
+    assert order == ["hub", "floor", "pywa"] * 3
     assert comparison.ratio is not None
-    assert comparison.ratio.median == pytest.approx(203 / 104)
+    assert comparison.ratio.median == pytest.approx(204 / 105)
+    assert comparison.ratio_of(comparison.peers["pywa"]).median == pytest.approx(1006 / 105)
     assert comparison.within_budget is False
 
 
@@ -62,14 +63,15 @@ def test_less_is_offered_where_the_machine_does_not_take_the_rate() -> None:
         rates.append(scenario.plan.rate)
         return make_outcome(100.0, per_s=min(scenario.plan.rate or 0, 800.0))
 
-    comparison = compare(ANSWERED, 2, run)
+    comparison = compare(replace(ANSWERED, peers=()), 2, run)
     assert rates == [1_000, 1_000, 600, 600, 600, 600]
     assert "did not take 1,000 messages/s, so 600 were offered" in comparison.remarks[0]
 
 
 def test_one_slow_run_is_not_the_machine() -> None:
     speeds = iter([700.0, 1_000.0, 1_000.0])
-    comparison = compare(ANSWERED, 1, lambda *_: make_outcome(100.0, per_s=next(speeds)))
+    alone = replace(ANSWERED, peers=())
+    comparison = compare(alone, 1, lambda *_: make_outcome(100.0, per_s=next(speeds)))
     assert comparison.scenario.plan.rate == 1_000
     assert comparison.remarks == []
 

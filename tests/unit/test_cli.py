@@ -59,11 +59,11 @@ def test_every_command_has_help_with_an_example(arguments: list[str]) -> None:
     assert f"Example: whatsapp-hub {' '.join(arguments)}" in words
 
 
-def test_commands_are_those_of_the_contract() -> None:
+def test_commands_are_those_of_the_contract_and_what_was_added() -> None:
     business = ["add", "list", "show", "enable", "disable", "set-token", "check"]
     dead = ["list", "show", "retry", "discard"]
     assert sorted(map(tuple, all_commands())) == sorted(
-        [("serve",), ("demo",), ("doctor",), ("erase",), ("events",)]
+        [("serve",), ("demo",), ("doctor",), ("erase",), ("events",), ("rotate-secrets",)]
         + [("business", name) for name in business]
         + [("dead", name) for name in dead]
     )

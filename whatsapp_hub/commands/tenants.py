@@ -88,6 +88,11 @@ class BusinessDocuments:
         if not result.matched_count:
             raise Failure("the business was removed meanwhile: nothing was written.")
 
+    async def replace_secret(self, document: Document, path: str, stored: str, renewed: str) -> bool:
+        """Store a secret's new form, unless somebody has stored another secret there; say whether it was stored."""
+        result = await self._businesses.update_one({"_id": document["_id"], path: stored}, {"$set": {path: renewed}})
+        return result.matched_count == 1
+
 
 def describe(document: Document, decrypt: Decrypt) -> dict[str, object]:
     """Return what may be shown of a business: whether its secrets are there and can be read, never what they are."""

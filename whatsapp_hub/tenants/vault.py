@@ -23,7 +23,8 @@ class Vault:
 
     def __init__(self, secret: str, old: Sequence[str] = ()) -> None:
         """Use ``secret`` for both directions; accept the ``old`` ones for decryption too."""
-        self._fernet = MultiFernet([_fernet(each) for each in (secret, *old)])
+        self._newest = _fernet(secret)
+        self._fernet = MultiFernet([self._newest, *map(_fernet, old)])
         self._remembered = lru_cache(maxsize=CACHE_SIZE)(self._read)
 
     def decrypt(self, stored: str) -> str:
@@ -38,6 +39,20 @@ class Vault:
     def encrypt(self, plain: str) -> str:
         """Return what to store for a plain value."""
         return self._fernet.encrypt(plain.encode()).hex()
+
+    def renew(self, stored: str) -> str | None:
+        """Return what to store instead of a value that an old secret wrote; None where the present one wrote it.
+
+        Raises:
+            VaultError: none of the known secrets decrypts it.
+
+        """
+        plain = self._read(stored)
+        try:
+            self._newest.decrypt(bytes.fromhex(stored))
+        except InvalidToken:
+            return self.encrypt(plain)
+        return None
 
     def _read(self, stored: str) -> str:
         try:
