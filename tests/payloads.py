@@ -85,7 +85,7 @@ def build_payload(rng: Random, number: str) -> Any:
         return rng.choice((*ODD, {"entry": rng.choice(ODD)}))
     entries = [_build_entry(rng, number) for _ in range(rng.choice((1, 1, 1, 2, 3)))]
     payload: dict[str, Any] = {"object": "whatsapp_business_account", "entry": entries}
-    for _ in range(rng.choice((0, 0, 1, 1, 2, 4))):
+    for _ in range(rng.choice((0, 1, 1, 2, 4, 8))):
         _damage(rng, payload)
     return payload
 
@@ -182,13 +182,26 @@ def _damage(rng: Random, payload: Any) -> None:
             place[step] = copy.deepcopy(rng.choice(ODD))
 
 
-def _choose(rng: Random, value: Any) -> tuple[Any, Any]:
-    """Go down from the top, and stop somewhere: what stands high up is damaged as often as what stands deep."""
-    place, step = None, None
-    for _ in range(rng.randint(1, 9)):
-        steps = list(value) if isinstance(value, dict) else list(range(len(value))) if isinstance(value, list) else []
+def _choose(rng: Random, payload: Any) -> tuple[Any, Any]:
+    """Choose a place: any of all, which is mostly deep down, or one on the way there."""
+    if rng.random() < 0.7:
+        places = list(_places(payload))
+        return rng.choice(places) if places else (None, None)
+    place, step, value = None, None, payload
+    for _ in range(rng.randint(1, 7)):
+        steps = _steps(value)
         if not steps:
             break
         place, step = value, rng.choice(steps)
         value = value[step]
     return place, step
+
+
+def _places(value: Any) -> Iterator[tuple[Any, Any]]:
+    for step in _steps(value):
+        yield value, step
+        yield from _places(value[step])
+
+
+def _steps(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, dict) else list(range(len(value))) if isinstance(value, list) else []
