@@ -386,6 +386,26 @@ async def test_status_that_comes_to_another_hub_has_it_sent_again(hub: Hub, star
     assert hub.texts == ["hello", "hello"]
 
 
+async def test_messages_that_failed_late_hold_their_business_once_and_not_one_after_the_other(
+    hub: Hub, caplog: pytest.LogCaptureFixture
+) -> None:
+    for sender in ("490", "491", "492"):
+        hub.graph.control.faults.arm(failing(131042, customer=sender))
+        await hub.say("101", "hello", f"wamid.{sender}", sender=sender)
+
+    async def failed() -> bool:
+        return await hub.database.inbox.count_documents({"parts.0.heed": {"$exists": True}}) == 3
+
+    await until(failed)
+    await hub.row_where("101", "wamid.490", stage="held")
+    await renew_tokens(hub)
+    for sender in ("490", "491", "492"):
+        row = await hub.row_where("101", f"wamid.{sender}", state="done")
+        assert row["parts"][0].get("resends", 0) == 0
+    assert len(hub.texts) == 6
+    assert [record.message for record in caplog.records].count("business held") == 1
+
+
 async def test_dead_letter_whose_sends_all_failed_can_be_retried(hub: Hub) -> None:
     hub.graph.control.faults.arm(failing(131000, times=4))
     await hub.say("101", "hello", "wamid.1")

@@ -111,7 +111,7 @@ class Delivery:
         if part.state is PartState.SENDING and row.cleared != index and not await self._clear(row, index):
             return False
         if part.heed not in {None, HEEDED}:
-            raise self._heed(row, part, business)
+            self._heed(row, part, business)
         await self._keep_pace(row, part, business)
         if part.state is PartState.WAITING:
             await self._begin(row, index)
@@ -204,17 +204,25 @@ class Delivery:
         row.slot = slot
         return 0.0 if slot is None else slot.moment - now
 
-    def _heed(self, row: InboxRow, part: Part, business: Business) -> CannotGoOn | NotOurs:
-        """Do what a ``failed`` status asks for before its part is sent again: as if a send had just failed with it."""
+    def _heed(self, row: InboxRow, part: Part, business: Business) -> None:
+        """Do what a ``failed`` status asks for before its part is sent again: as if a send had just failed with it.
+
+        Raises:
+            CannotGoOn, NotOurs: as after a send. Not where the message has waited for the end of a hold already: one
+                after the other would hold its business again.
+
+        """
         assert part.heed is not None  # noqa: S101 - asked by the caller
         result = read_failure(part.heed)
         part.heed = HEEDED
         if result.verdict is Verdict.HOLD:
+            if row.stage is Stage.HELD:
+                return
             # Also where only another token would help: this one may be that, or the process a new one.
             part.failures += 1
             wait_s = (result.retry_after_s or LOOK_AGAIN_S) * 2.0 ** min(part.failures - 1, 10)
             result = replace(result, retry_after_s=min(wait_s, MAX_RETRY_AFTER_S))
-        return self._not_sent(row, part, result, business)
+        raise self._not_sent(row, part, result, business)
 
     async def _take_back(self, row: InboxRow, index: int) -> None:
         """See to a part that Meta reported as failed: it is sent again, or the message dies of it."""
