@@ -13,7 +13,7 @@ from pymongo.errors import BulkWriteError
 from whatsapp_hub.cloud_api import json_text
 from whatsapp_hub.cloud_api.messages import ConversationId, conversation_id, customer_of, phone_number_id_of
 from whatsapp_hub.cloud_api.names import Names
-from whatsapp_hub.conversation.remembered import Documents, Remembered, reachable, remember
+from whatsapp_hub.conversation.remembered import Documents, Remembered, alias_ids, reachable, remember
 from whatsapp_hub.database import Collection, Database
 from whatsapp_hub.inbox.group_commit import GroupCommit
 from whatsapp_hub.inbox.store import DUPLICATE_KEY, unknown_on_error
@@ -88,6 +88,8 @@ class History:
                 found = self._conversations.find({"_id": {"$in": list(wanted)}}, dict.fromkeys(FIELDS, 1))
                 documents.update({document["_id"]: document async for document in found})
             read |= wanted
+            if not any(alias_ids(documents[key]) - read for key in wanted & documents.keys()):
+                break  # nearly always: the names that a message tells are all there are
         return [self._remember(*one, documents) for one in asked]
 
     def _remember(self, conversation: ConversationId, names: Sequence[str], documents: Documents) -> Remembered:

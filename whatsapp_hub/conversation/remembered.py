@@ -51,6 +51,13 @@ def reachable(conversation: ConversationId, names: Iterable[str], documents: Doc
     return found[:MAX_NAMES]
 
 
+def alias_ids(document: Mapping[str, Any]) -> set[ConversationId]:
+    """Return the ids of the documents that a document leads to."""
+    aliases = document.get("aliases")
+    number = phone_number_id_of(document["_id"]) if aliases else ""
+    return {conversation_id(number, alias) for alias in aliases or ()}
+
+
 def remember(
     conversation: ConversationId, names: Sequence[str], documents: Documents, *, keep_turns: int
 ) -> Remembered:
