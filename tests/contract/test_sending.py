@@ -15,6 +15,7 @@ from tests.hub import VAULT, Hub, business, hubs_on, own_database, until
 from whatsapp_hub.demo.faults import Effect, Fault, StatusPlan
 from whatsapp_hub.demo.graph import fingerprint
 from whatsapp_hub.demo.sends import Send
+from whatsapp_hub.demo.uploads import Upload
 from whatsapp_hub.http import keys
 from whatsapp_hub.http.openapi_messages import examples
 from whatsapp_hub.inbox.dead import DeadLetters
@@ -109,6 +110,9 @@ async def test_message_quotes_what_it_replies_to(caller: Caller, customer: str) 
 async def test_every_example_of_the_description_arrives(
     caller: Caller, customer: str, name: str, message: dict[str, Any]
 ) -> None:
+    if media_id := message[message["type"]].get("id"):
+        upload = Upload(phone_number_id="101", mime_type="video/mp4", sha256="", size=1)
+        caller.hub.graph.uploads.by_id[media_id] = upload
     answer = await caller.send({"to": customer, **message})
     assert answer.status == 202, (name, answer.body)
     await caller.reaches(answer.json["id"], "read")

@@ -156,7 +156,8 @@ async def test_the_example_of_the_manual_works(tmp_path: Path, monkeypatch: pyte
 
 async def test_the_example_of_other_kinds_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     manual = Path(__file__).parents[2] / "docs" / "assistants.md"
-    (tmp_path / "my_waiter.py").write_text(manual.read_text().split("```python\n")[2].partition("```")[0])
+    section = manual.read_text("utf-8").partition("### What it may return")[2]
+    (tmp_path / "my_waiter.py").write_text(section.partition("```python\n")[2].partition("```")[0])
     monkeypatch.syspath_prepend(tmp_path)
     settings = Settings.isolated(assistant="waiter", assistants="waiter=my_waiter:Waiter")
     async with open_assistants(settings, Metrics()) as found:

@@ -174,7 +174,8 @@ SPEAKS = AssistantChoice(kind=None, voice_replies=True, voice="nova", speech_mod
 async def test_text_is_spoken_to_whoever_spoke() -> None:
     picture = Image(media=Media(id="1"))
     spoken, graph = await speak(SPEAKS, Text(body="Nine to five."), picture)
-    assert list(spoken) == [Audio(media=Media(data=silence(), mime_type="audio/ogg"), voice=True), picture]
+    media = Media(data=silence(), mime_type="audio/ogg")
+    assert list(spoken) == [Audio(media=media, voice=True, words="Nine to five."), picture]
     (asked,) = graph.model.speech.requests
     assert asked.fields == {"model": "say-2", "input": "Nine to five.", "voice": "nova", "response_format": "opus"}
 

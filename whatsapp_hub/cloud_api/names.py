@@ -66,7 +66,8 @@ def changed_names(item: bytes) -> Names | None:
     """
     message = _read(item)
     system = message.get("system")
-    if not isinstance(system, dict) or system.get("type") not in _CHANGES:
+    kind = system.get("type") if isinstance(system, dict) else None
+    if not isinstance(kind, str) or kind not in _CHANGES:
         return None
     now = names_in(system, "user_id", "wa_id", "new_wa_id", "parent_user_id")
     had = (
