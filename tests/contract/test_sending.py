@@ -110,7 +110,8 @@ async def test_message_quotes_what_it_replies_to(caller: Caller, customer: str) 
 async def test_every_example_of_the_description_arrives(
     caller: Caller, customer: str, name: str, message: dict[str, Any]
 ) -> None:
-    if media_id := message[message["type"]].get("id"):
+    content = message[message["type"]]
+    if isinstance(content, dict) and (media_id := content.get("id")):
         upload = Upload(phone_number_id="101", mime_type="video/mp4", sha256="", size=1)
         caller.hub.graph.uploads.by_id[media_id] = upload
     answer = await caller.send({"to": customer, **message})

@@ -326,7 +326,7 @@ async def test_message_that_was_held_is_never_answered(hub: Hub, webhooks: Any, 
 
 @pytest.mark.parametrize(
     ("stage", "fault"),
-    [("backoff", Fault(code=131000, status=500)), ("ambiguous", Fault(effect=Effect.CLOSE_BEFORE))],
+    [("backoff", Fault(code=131056)), ("ambiguous", Fault(effect=Effect.CLOSE_BEFORE))],
     ids=["backoff", "ambiguous"],
 )
 async def test_message_that_would_be_tried_again_is_not(
