@@ -9,7 +9,7 @@ SHORT := not soak and not rehearsal
 # An environment with everything serves the demo too.
 DEMO_STAMP := $(if $(wildcard $(VENV)/all.stamp),$(VENV)/all.stamp,$(VENV)/demo.stamp)
 
-.PHONY: help demo test check chaos soak rehearsal bench bandit audit sbom lint format types lock clean
+.PHONY: help demo test quick check chaos soak rehearsal bench bandit audit sbom lint format types lock clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -20,6 +20,10 @@ demo: $(DEMO_STAMP) ## the whole thing on this machine, with a database and a st
 test: $(VENV)/all.stamp ## the whole test suite
 	@$(BIN)/python -m pytest -n 3 --dist loadgroup -m "not deadlines and $(SHORT)" $(ARGS) || [ $$? -eq 5 ]
 	@$(BIN)/python -m pytest -m "deadlines and $(SHORT)" $(ARGS) || [ $$? -eq 5 ]
+
+quick: $(VENV)/all.stamp ## what every change runs: everything but whole processes and deployments
+	@$(BIN)/python -m pytest -n 3 --dist loadgroup -m "not deadlines and $(SHORT)" \
+		tests/unit tests/contract tests/integration tests/test_architecture.py tests/test_security_table.py $(ARGS)
 
 check: lint types bandit test ## lint, types, dangerous calls and tests
 

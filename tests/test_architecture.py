@@ -29,6 +29,13 @@ PURE: Final = (
     "whatsapp_hub/cloud_api/parts.py",
     "whatsapp_hub/cloud_api/reading.py",
     "whatsapp_hub/cloud_api/replies.py",
+    *(
+        f"whatsapp_hub/cloud_api/{name}.py"
+        for name in (
+            "choices contents error_codes fields inbound json_fields limits marks media_hosts media_types media_wire"
+            " message_form names notice_reading notices part_words reply_reading troubles"
+        ).split()
+    ),
     "whatsapp_hub/cloud_api/choices.py",
     "whatsapp_hub/cloud_api/limits.py",
     "whatsapp_hub/cloud_api/message_form.py",
