@@ -18,28 +18,11 @@ ROOT: Final = Path(__file__).parents[1]
 PACKAGE: Final = ROOT / "whatsapp_hub"
 MODULES: Final = sorted(path.relative_to(ROOT).as_posix() for path in PACKAGE.rglob("*.py"))
 
+#: The modules of Meta's words that talk to it; all others there are pure.
+TALKING: Final = {f"whatsapp_hub/cloud_api/{name}.py" for name in ("client", "media", "number_check")}
 #: Bytes and values in, values or errors out.
 PURE: Final = (
-    "whatsapp_hub/cloud_api/signature.py",
-    "whatsapp_hub/cloud_api/payload.py",
-    "whatsapp_hub/cloud_api/messages.py",
-    "whatsapp_hub/cloud_api/errors.py",
-    "whatsapp_hub/cloud_api/error_codes.py",
-    "whatsapp_hub/cloud_api/outgoing.py",
-    "whatsapp_hub/cloud_api/parts.py",
-    "whatsapp_hub/cloud_api/reading.py",
-    "whatsapp_hub/cloud_api/replies.py",
-    *(
-        f"whatsapp_hub/cloud_api/{name}.py"
-        for name in (
-            "choices contents error_codes fields inbound json_fields limits marks media_hosts media_types media_wire"
-            " message_form names notice_reading notices part_words reply_reading troubles"
-        ).split()
-    ),
-    "whatsapp_hub/cloud_api/choices.py",
-    "whatsapp_hub/cloud_api/limits.py",
-    "whatsapp_hub/cloud_api/message_form.py",
-    "whatsapp_hub/cloud_api/reply_reading.py",
+    *(module for module in MODULES if module.startswith("whatsapp_hub/cloud_api/") and module not in TALKING),
     "whatsapp_hub/demo/message_check.py",
     "whatsapp_hub/tenants/business.py",
     "whatsapp_hub/tenants/vault.py",
