@@ -50,6 +50,15 @@ async def test_twenty_concurrent_copies_are_answered_once(hub: Any, webhooks: An
     assert (await hub.row("101", "wamid.1"))["deliveries"] == 19
 
 
+async def test_copy_that_names_its_sender_otherwise_is_a_copy(hub: Any, webhooks: Any) -> None:
+    first = webhooks.text("hello", wamid="wamid.1")
+    assert await hub.post(webhooks.of(first, number="101")) == 200
+    assert await hub.post(webhooks.of({**first, "from_user_id": "US.1"}, number="101")) == 200
+    await hub.at_rest()
+    assert hub.texts == ["hello"]
+    assert (await hub.row("101", "wamid.1"))["deliveries"] == 1
+
+
 async def test_batch_of_fifty_messages_of_ten_businesses_is_answered_whole(
     database: Database, start_hub: Any, webhooks: Any
 ) -> None:

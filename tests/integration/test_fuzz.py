@@ -71,7 +71,8 @@ class Sent:
         for collection in (self.hub.database.inbox, self.hub.database.events):
             async for row in collection.find({}, {"item": 1}):
                 found[_canonical(bytes(row["item"]))] += 1
-                names.add(row["_id"].partition(":")[2])  # whatever the number is, after the damage
+                name = row["_id"].partition(":")[2]  # whatever the number is, after the damage
+                names |= {name, ":".join(name.split(":")[:2])}  # a status in a group names its participant too
         whole = [text for text in found if '"entry"' in text]  # bodies that were kept unread
         return [
             item

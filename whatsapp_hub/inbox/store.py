@@ -149,6 +149,9 @@ class InboxStore:
                 one = await self._inbox.update_one(
                     {"_id": write_id, "conversation": conversation}, {"$inc": {"deliveries": 0}}
                 )
+                if not one.matched_count:
+                    # A copy may name its sender otherwise (since 2026 by a BSUID too); its id tells that it is one.
+                    one = await self._inbox.update_one({"_id": write_id}, {"$inc": {"deliveries": 1}})
                 matched.append(one.matched_count == 1)
             return matched
 
