@@ -108,7 +108,7 @@ class InboxMachine(RuleBasedStateMachine):
         self.both.arrive(process, arrivals, is_lost=self._data.draw(RARELY))
 
     def copies_are_counted(self) -> None:
-        """Of keys that are, of one that is not, or of the wrong conversation."""
+        """Of keys that are, of one that is not, or of copies that name another sender."""
         documents = self.both.model.documents
         keys = self._data.draw(st.lists(st.sampled_from([*documents, NOBODYS]), min_size=1, max_size=3))
         elsewhere = self._data.draw(st.sampled_from(["", "", "102:491", "101:493"]))
