@@ -100,7 +100,7 @@ _ANSWERS: Final = Plan(
 #: The guide's own architecture. It answers Meta when all is done, so 500 connections offer it as much as it takes.
 GUIDE: Final = Peer(
     subject=Subject(name="the guide's", module="bench.peers.guide", needs_database=True),
-    plan=replace(_ANSWERS, rate=None, connections=500, warm_up=500, measured=1_500, drain_s=60),
+    plan=replace(_ANSWERS, rate=None, connections=500, warm_up=600, measured=300, drain_s=120),
 )
 
 ANSWERED: Final = Scenario(
