@@ -38,9 +38,12 @@ def as_it_comes(value: Any) -> str:
 
 
 def read_loosely(body: bytes) -> Any:
-    """Read a body by the standard library, with no help of ours; None for what is no JSON."""
+    """Read a body by the standard library, with no help of ours; None for what is no JSON.
+
+    An id that is ``NaN`` is one like any other: a second message with it is a copy.
+    """
     try:
-        return json.loads(body)
+        return json.loads(body, parse_constant=str)
     except (ValueError, RecursionError):
         return None
 
