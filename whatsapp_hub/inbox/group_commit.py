@@ -21,7 +21,7 @@ Result = TypeVar("Result")
 MAX_ITEMS: Final = 500
 MAX_BYTES: Final = 8 * 1024 * 1024
 MAX_WAITING_BYTES: Final = 64 * 1024 * 1024
-WATCHES: Final = 10  # how often the clock is looked at in the time that callers have
+WATCHES: Final = 20  # how often the clock is looked at in the time that callers have
 
 
 class _Entry(NamedTuple, Generic[Item, Result]):
@@ -46,7 +46,7 @@ class GroupCommit(Generic[Item, Result]):
         """Set up a lane.
 
         ``write`` returns one result for each item, in order. What it raises, every caller of that batch gets. After
-        ``timeout_s`` callers get ``StoreUnavailable``, give or take a tenth; one timer a lane costs less than one each.
+        ``timeout_s`` callers get ``StoreUnavailable``, give or take a twentieth; one timer a lane costs less than one each.
         """
         self._write = write
         self._flights = flights
