@@ -163,7 +163,11 @@ def test_any_bytes_can_be_read_as_values(body: bytes) -> None:
 async def sent(database: Database, start_hub: StartHub) -> Sent:
     await database.businesses.insert_one(business(NUMBER, wabaId="102290129340398"))
     hub = await start_hub(
-        ASSISTANT="spy", ASSISTANTS="spy=tests.spy:make", RATE_LIMIT_BUSINESS="100000/second", AI_TRANSCRIPTION_MODEL=""
+        ASSISTANT="spy",
+        ASSISTANTS="spy=tests.spy:make",
+        RATE_LIMIT_BUSINESS="100000/second",
+        RATE_LIMIT_CUSTOMER="",
+        AI_TRANSCRIPTION_MODEL="",
     )
     return Sent(hub)
 
