@@ -46,7 +46,8 @@ class GroupCommit(Generic[Item, Result]):
         """Set up a lane.
 
         ``write`` returns one result for each item, in order. What it raises, every caller of that batch gets. After
-        ``timeout_s`` callers get ``StoreUnavailable``, give or take a twentieth; one timer a lane costs less than one each.
+        ``timeout_s`` callers get ``StoreUnavailable``, give or take a twentieth; one timer a lane costs less than one
+        each.
         """
         self._write = write
         self._flights = flights
