@@ -94,7 +94,7 @@ class Decision:
         queued, remembered = await asyncio.gather(*reads)
         taken = await self._gather(row, queued)
         messages = corrected(tuple(map(customer_message, taken)))
-        row.said, row.is_joined = joined(messages), remembered.is_joined
+        row.is_joined = remembered.is_joined
         await self._join_names(row, messages)
         replies: Sequence[Reply] = ()
         if any(wants_reply(message.kind) for message in messages):
@@ -116,6 +116,7 @@ class Decision:
     ) -> tuple[Sequence[Reply], tuple[CustomerMessage, ...]]:
         """Return what is said, and the messages as whoever says it was shown them."""
         if remembered.is_silenced(datetime.now(UTC), pause_of(business)):
+            row.said = joined(messages)
             await self._keep_silent(row, business)
             return (), messages
         async with self._quarantine(row):
