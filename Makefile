@@ -4,7 +4,7 @@ SHELL := /bin/sh
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
-# What every change runs; no test chosen is no fault. Those that hold a deadline run alone.
+# What CI runs; no test chosen is no fault. Those that hold a deadline run alone, after the others.
 SHORT := not soak and not rehearsal
 # An environment with everything serves the demo too.
 DEMO_STAMP := $(if $(wildcard $(VENV)/all.stamp),$(VENV)/all.stamp,$(VENV)/demo.stamp)
