@@ -98,9 +98,11 @@ async def open_prometheus(folder: Path, hub: Hub) -> AsyncIterator[Prometheus]:
             prometheus = Prometheus(url=f"http://{address}", client=client, hub=hub)
 
             async def has_scraped() -> bool:
+                """Tell whether it has seen both, and its rules have looked since: before, no hub was there."""
                 assert process.poll() is None, (folder / "log").read_text()
                 try:
-                    return len(await prometheus.query("up == 1")) == 2
+                    seen = await prometheus.query("up == 1")
+                    return len(seen) == 2 and not await prometheus.query('ALERTS{alertname="HubAbsent"}')
                 except aiohttp.ClientError:
                     return False
 
