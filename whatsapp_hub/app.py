@@ -70,6 +70,7 @@ _GRAPH: Final = web.AppKey("graph", GraphClient)
 _MEDIA: Final = web.AppKey("media", MediaClient)
 _ALERTS: Final = web.AppKey("alerts", AlertBook)
 _LOOKS: Final = web.AppKey("looks", list[Look])
+_HOLDS: Final = web.AppKey("holds", Holds)
 _CENSUS: Final = web.AppKey("census", Census)
 
 LAST_ALERTS_S: Final = 2.0  # a stop waits no longer for whoever is told
@@ -120,6 +121,8 @@ def has_failed(app: web.Application) -> bool:
 
 async def _stop_being_ready(app: web.Application) -> None:
     app[keys.HEALTH].stop()
+    if keys.CONSOLE in app:
+        app[keys.CONSOLE].streams.end_all()
 
 
 async def _database_context(app: web.Application) -> AsyncIterator[None]:
@@ -232,8 +235,22 @@ async def _conversation_context(app: web.Application) -> AsyncIterator[None]:
 
 
 async def _console_context(app: web.Application) -> AsyncIterator[None]:
-    app[keys.CONSOLE] = Console(database=app[_DATABASE])
+    holds, tasks = app[_HOLDS], app[_SIDE_TASKS]
+    console = app[keys.CONSOLE] = Console(
+        database=app[_DATABASE],
+        directory=app[keys.DIRECTORY],
+        nodes=app[keys.NODES],
+        health=app[keys.HEALTH],
+        metrics=app[keys.METRICS],
+        holds=holds.all,
+    )
+    if app[keys.SETTINGS].admin_token is None:
+        yield
+        return
+    app[keys.NODES].report = console.report
+    tasks.start("recent figures", console.recent.run())
     yield
+    await tasks.stop("recent figures")
 
 
 @asynccontextmanager
@@ -310,7 +327,7 @@ def _journal(app: web.Application, store: InboxStore, dispatcher: Dispatcher, re
 
 def _holds(app: web.Application) -> Holds:
     assistants = app[_ASSISTANTS]
-    holds = Holds(
+    holds = app[_HOLDS] = Holds(
         app[keys.DIRECTORY],
         app[keys.METRICS],
         assistant_fault=assistants.find_fault,

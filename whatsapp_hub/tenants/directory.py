@@ -127,6 +127,10 @@ class Directory:
         """Whether changes are seen at once; else within the TTL."""
         return self._follower.streaming
 
+    def size(self) -> tuple[int, int]:
+        """Return how many businesses there are, and how many of them are switched on, as of the table."""
+        return self._table.size()
+
     def contests(self) -> list[Contest]:
         """Return the phone numbers that several switched-on businesses claim, as of the table."""
         return self._table.contests()

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from aiohttp import web
 
-from whatsapp_hub.http.console.doors import LOGIN, for_operators
+from whatsapp_hub.http.console.doors import LOGIN, for_operators, for_operators_scripts
 from whatsapp_hub.http.console.files import STATIC, show_file
+from whatsapp_hub.http.console.overview import show_overview, stream_overview
 from whatsapp_hub.http.console.pages import PAGES, log_in, log_out, show_frame, show_login
+
+#: What the pages' scripts ask for: method, path below ``/console/api/``, handler.
+API: Final = (
+    ("GET", "overview", show_overview),
+    ("GET", "overview/stream", stream_overview),
+)
 
 
 def add_console_routes(app: web.Application) -> None:
@@ -18,3 +27,6 @@ def add_console_routes(app: web.Application) -> None:
     login.add_route("GET", show_login)
     login.add_route("POST", log_in)
     app.router.add_post("/console/logout", log_out, name="console.logout")
+    for method, path, handler in API:
+        name = f"console.api.{path.replace('/', '.')}"
+        app.router.add_route(method, f"/console/api/{path}", for_operators_scripts(handler), name=name)
