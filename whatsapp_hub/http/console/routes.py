@@ -6,6 +6,8 @@ from typing import Final
 
 from aiohttp import web
 
+from whatsapp_hub.http.console.businesses import list_businesses, show_activity, switch_business
+from whatsapp_hub.http.console.cache import clear_cache
 from whatsapp_hub.http.console.doors import LOGIN, for_operators, for_operators_scripts
 from whatsapp_hub.http.console.files import STATIC, show_file
 from whatsapp_hub.http.console.overview import show_overview, stream_overview
@@ -15,6 +17,10 @@ from whatsapp_hub.http.console.pages import PAGES, log_in, log_out, show_frame, 
 API: Final = (
     ("GET", "overview", show_overview),
     ("GET", "overview/stream", stream_overview),
+    ("GET", "businesses", list_businesses),
+    ("GET", "businesses/activity", show_activity),
+    ("POST", "businesses/switch", switch_business),
+    ("POST", "cache/clear", clear_cache),
 )
 
 

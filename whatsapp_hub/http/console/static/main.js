@@ -13,7 +13,9 @@ const PAGES = {
 const [title, path] = PAGES[location.pathname];
 document.title = `${title} · WhatsApp Hub`;
 document.getElementById("title").textContent = title;
-document.querySelector(`nav a[href="${location.pathname}"]`).setAttribute("aria-current", "page");
+const link = document.querySelector(`nav a[href="${location.pathname}"]`);
+link.setAttribute("aria-current", "page");
+link.scrollIntoView({ block: "nearest", inline: "center" });
 
 try {
   const page = await import(path);
