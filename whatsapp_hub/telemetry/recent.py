@@ -69,6 +69,7 @@ class Recent:
     async def run(self) -> None:
         """Take a point every second until cancelled."""
         looked_at = time.monotonic()
+        self.take(time.time(), EVERY_S)  # what is counted from
         while True:
             await asyncio.sleep(EVERY_S)
             now = time.monotonic()
