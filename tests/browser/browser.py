@@ -99,6 +99,14 @@ class Browser:
         field.clear()
         field.send_keys(text)
 
+    def keys(self, *keys: str) -> None:
+        """Type where the focus is."""
+        self.focused().send_keys(*keys)
+
+    def focused(self) -> WebElement:
+        """Return what the keyboard acts on."""
+        return self.driver.switch_to.active_element
+
     def until(self, condition: Callable[[], T | None], what: str = "", timeout_s: float = WAIT_S) -> T:
         """Wait until the condition returns something true, and return that."""
         waiting = WebDriverWait(self.driver, timeout_s, 0.05, ignored_exceptions=[StaleElementReferenceException])
@@ -114,9 +122,10 @@ class Browser:
         self._tell("Emulation.setDeviceMetricsOverride", metrics)
 
     def dark(self, *, on: bool) -> None:
-        """Ask pages for their dark or their light form."""
-        feature = {"name": "prefers-color-scheme", "value": "dark" if on else "light"}
-        self._tell("Emulation.setEmulatedMedia", {"features": [feature]})
+        """Ask pages for their dark or their light form; without motion, so that it is there at once."""
+        wanted = {"prefers-color-scheme": "dark" if on else "light", "prefers-reduced-motion": "reduce"}
+        features = [{"name": name, "value": value} for name, value in wanted.items()]
+        self._tell("Emulation.setEmulatedMedia", {"features": features})
 
     def scrolls_sideways(self) -> bool:
         """Whether the page is wider than the window."""
