@@ -79,8 +79,11 @@ class Dispatcher:
 
     def enter(self, message: InboundMessage | OutboundMessage) -> InboxRow:
         """Make the row of a message, before it is written."""
-        has_room = self.knows(message.conversation) or self.room(message.phone_number_id) > 0
-        conversation = self._memory.open(message.conversation)
+        conversation_id = message.conversation
+        conversation = self._memory.get(conversation_id)
+        has_room = conversation is not None or self._memory.room(message.phone_number_id) > 0
+        if conversation is None:
+            conversation = self._memory.open(conversation_id)
         free = has_room and conversation.at_rest
         row = row_of(
             message,
