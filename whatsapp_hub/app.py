@@ -33,6 +33,7 @@ from whatsapp_hub.http import keys
 from whatsapp_hub.http.api import Api
 from whatsapp_hub.http.body import MAX_BODY_BYTES
 from whatsapp_hub.http.client_address import ClientAddresses
+from whatsapp_hub.http.console.console import Console
 from whatsapp_hub.http.limits import Limits
 from whatsapp_hub.http.routes import add_routes
 from whatsapp_hub.http.webhook import Webhooks
@@ -69,6 +70,7 @@ _GRAPH: Final = web.AppKey("graph", GraphClient)
 _MEDIA: Final = web.AppKey("media", MediaClient)
 _ALERTS: Final = web.AppKey("alerts", AlertBook)
 _LOOKS: Final = web.AppKey("looks", list[Look])
+_HOLDS: Final = web.AppKey("holds", Holds)
 _CENSUS: Final = web.AppKey("census", Census)
 
 LAST_ALERTS_S: Final = 2.0  # a stop waits no longer for whoever is told
@@ -106,6 +108,7 @@ def create_app(settings: Settings) -> web.Application:
             _media_context,
             _alerts_context,
             _conversation_context,
+            _console_context,
         ]
     )
     return app
@@ -118,6 +121,8 @@ def has_failed(app: web.Application) -> bool:
 
 async def _stop_being_ready(app: web.Application) -> None:
     app[keys.HEALTH].stop()
+    if keys.CONSOLE in app:
+        app[keys.CONSOLE].streams.end_all()
 
 
 async def _database_context(app: web.Application) -> AsyncIterator[None]:
@@ -229,6 +234,25 @@ async def _conversation_context(app: web.Application) -> AsyncIterator[None]:
         yield
 
 
+async def _console_context(app: web.Application) -> AsyncIterator[None]:
+    holds, tasks = app[_HOLDS], app[_SIDE_TASKS]
+    console = app[keys.CONSOLE] = Console(
+        database=app[_DATABASE],
+        directory=app[keys.DIRECTORY],
+        nodes=app[keys.NODES],
+        health=app[keys.HEALTH],
+        metrics=app[keys.METRICS],
+        holds=holds.all,
+    )
+    if app[keys.SETTINGS].admin_token is None:
+        yield
+        return
+    app[keys.NODES].report = console.report
+    tasks.start("recent figures", console.recent.run())
+    yield
+    await tasks.stop("recent figures")
+
+
 @asynccontextmanager
 async def _conversations(app: web.Application) -> AsyncIterator[Journal]:
     settings, metrics, database, tasks = app[keys.SETTINGS], app[keys.METRICS], app[_DATABASE], app[_SIDE_TASKS]
@@ -303,7 +327,7 @@ def _journal(app: web.Application, store: InboxStore, dispatcher: Dispatcher, re
 
 def _holds(app: web.Application) -> Holds:
     assistants = app[_ASSISTANTS]
-    holds = Holds(
+    holds = app[_HOLDS] = Holds(
         app[keys.DIRECTORY],
         app[keys.METRICS],
         assistant_fault=assistants.find_fault,
