@@ -200,7 +200,7 @@ async def test_metrics_allow_lets_others_in_and_the_default_ones_out(start_hub: 
 
 
 @on_the_shared_hub
-@pytest.mark.parametrize("path", ["/health", "/ready", "/metrics", "/nothing", "/console"])
+@pytest.mark.parametrize("path", ["/health", "/ready", "/metrics", "/nothing"])
 async def test_answer_is_neither_stored_nor_taken_for_something_else(shared_hub: Hub, path: str) -> None:
     answer = await get(shared_hub, path)
     assert answer.headers["Cache-Control"] == "no-store"
@@ -223,7 +223,6 @@ async def test_text_of_the_metrics_is_neither_stored_nor_taken_for_something_els
 @pytest.mark.parametrize(
     ("method", "path"),
     [
-        ("GET", "/console"),
         ("GET", "/playground"),
     ],
 )

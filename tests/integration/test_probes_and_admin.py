@@ -330,7 +330,6 @@ async def test_operator_is_limited_as_in_the_guide(start: Start) -> None:
 @pytest.mark.parametrize(
     ("method", "path"),
     [
-        ("GET", "/console"),
         ("GET", "/playground"),
     ],
 )

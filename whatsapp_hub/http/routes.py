@@ -7,6 +7,7 @@ from aiohttp import web
 from whatsapp_hub.http.admin import clear_cache, warm_cache
 from whatsapp_hub.http.answers import error_answer
 from whatsapp_hub.http.api import pause_conversation, send_message, show_description, show_message
+from whatsapp_hub.http.console.routes import add_console_routes
 from whatsapp_hub.http.probes import show_health, show_metrics, show_prometheus, show_readiness
 from whatsapp_hub.http.webhook import handshake, receive
 
@@ -27,12 +28,12 @@ def add_routes(app: web.Application) -> None:
     app.router.add_post("/api/v1/{subDomain}/messages", send_message, name="api.messages")
     app.router.add_get("/api/v1/{subDomain}/messages/{id}", show_message, name="api.message")
     app.router.add_post("/api/v1/{subDomain}/conversations/{id}/pause", pause_conversation, name="api.pause")
+    add_console_routes(app)
     _announce(app)
 
 
 def _announce(app: web.Application) -> None:
     """Say "not yet" where the contract has routes that are still to come."""
-    app.router.add_get("/console", _not_yet, name="console")
     app.router.add_get("/playground", _not_yet, name="playground")
 
 
