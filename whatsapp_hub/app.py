@@ -34,6 +34,7 @@ from whatsapp_hub.http.api import Api
 from whatsapp_hub.http.body import MAX_BODY_BYTES
 from whatsapp_hub.http.client_address import ClientAddresses
 from whatsapp_hub.http.console.console import Console
+from whatsapp_hub.http.console.stories import make_stories
 from whatsapp_hub.http.limits import Limits
 from whatsapp_hub.http.routes import add_routes
 from whatsapp_hub.http.webhook import Webhooks
@@ -233,6 +234,13 @@ async def _conversation_context(app: web.Application) -> AsyncIterator[None]:
 
 async def _console_context(app: web.Application) -> AsyncIterator[None]:
     app[keys.CONSOLE] = Console(database=app[_DATABASE])
+    if token := app[keys.SETTINGS].admin_token:
+        app[keys.STORIES] = make_stories(
+            app[_DATABASE],
+            token,
+            app[keys.DIRECTORY].sub_domain_of,
+            fallback=app[keys.SETTINGS].whatsapp_phone_number_id,
+        )
     yield
 
 

@@ -4,17 +4,41 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from whatsapp_hub.http.console.doors import LOGIN, for_operators
+from whatsapp_hub.http.console import dead_letters, stories
+from whatsapp_hub.http.console.doors import LOGIN, Handler, for_operators, for_operators_scripts
 from whatsapp_hub.http.console.files import STATIC, show_file
-from whatsapp_hub.http.console.pages import PAGES, log_in, log_out, show_frame, show_login
+from whatsapp_hub.http.console.pages import DEEP_PAGES, PAGES, log_in, log_out, show_frame, show_login
 
 
 def add_console_routes(app: web.Application) -> None:
     """Register the pages, what they are made of, and what their scripts ask for."""
     for path in PAGES:
         app.router.add_get(path, for_operators(show_frame), name=path.strip("/").replace("/", "."))
+    for path, name in DEEP_PAGES.items():
+        app.router.add_get(path, for_operators(show_frame), name=name)
+    _add_stories(app)
     app.router.add_get(STATIC + "{name:.+}", show_file, name="console.static")
     login = app.router.add_resource(LOGIN, name="console.login")
     login.add_route("GET", show_login)
     login.add_route("POST", log_in)
     app.router.add_post("/console/logout", log_out, name="console.logout")
+
+
+def _add_stories(app: web.Application) -> None:
+    """Register what the pages of single messages ask for."""
+    routes: tuple[tuple[str, str, Handler], ...] = (
+        ("GET", "stories/businesses", stories.list_businesses),
+        ("GET", "conversations", stories.list_conversations),
+        ("GET", "conversations/{reference}", stories.show_conversation),
+        ("POST", "conversations/{reference}/words", stories.tell_conversation_words),
+        ("POST", "conversations/{reference}/customer", stories.tell_customer),
+        ("GET", "messages/{id}", stories.show_message),
+        ("POST", "messages/{id}/words", stories.tell_words),
+        ("POST", "search", stories.search),
+        ("GET", "dead-letters", dead_letters.list_letters),
+        ("GET", "dead-letters/reasons", dead_letters.list_reasons),
+        ("POST", "dead-letters/retry", dead_letters.retry_letters),
+        ("POST", "dead-letters/discard", dead_letters.discard_letters),
+    )
+    for method, path, handler in routes:
+        app.router.add_route(method, f"/console/api/{path}", for_operators_scripts(handler))

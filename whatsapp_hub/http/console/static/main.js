@@ -1,6 +1,7 @@
 // Every page is the same frame: the path says what goes into it.
 
 import { complain } from "./frame.js";
+import { setUpSearch } from "./find.js";
 
 const PAGES = {
   "/console": ["Overview", "./pages/overview.js"],
@@ -9,11 +10,18 @@ const PAGES = {
   "/console/dead-letters": ["Dead letters", "./pages/dead-letters.js"],
   "/console/search": ["Search", "./pages/search.js"],
 };
+// Pages of one thing, below the page that lists them.
+const DEEP_PAGES = [
+  ["/console/conversations/", "Conversation", "./pages/conversation.js", "/console/conversations"],
+  ["/console/messages/", "Message", "./pages/message.js", "/console/conversations"],
+];
 
-const [title, path] = PAGES[location.pathname];
+const [title, path, listed] = PAGES[location.pathname]
+  ?? DEEP_PAGES.find(([beginning]) => location.pathname.startsWith(beginning)).slice(1);
 document.title = `${title} · WhatsApp Hub`;
 document.getElementById("title").textContent = title;
-document.querySelector(`nav a[href="${location.pathname}"]`).setAttribute("aria-current", "page");
+document.querySelector(`nav a[href="${listed ?? location.pathname}"]`).setAttribute("aria-current", listed ? "true" : "page");
+setUpSearch(document.getElementById("find"));
 
 try {
   const page = await import(path);
