@@ -57,7 +57,7 @@ function stepLine(step, longest) {
   const line = h("li", { class: [step.kind, step.clock, isLongest && "longest"].filter(Boolean).join(" ") },
     step.since_s !== null && h("span", { class: "since" }, howLong(step),
       isLongest && h("span", { class: "unseen" }, ", the longest step")),
-    h("span", { class: "what" }, step.words),
+    h("span", { class: "what" }, upper(step.words)),
     step.at
       ? h("time", { datetime: step.at, title: `${moment(step.at)}, ${CLOCKS[step.clock]}` }, clockTime(step))
       : h("span", { class: "hint" }, "no time that a calendar has"));
@@ -124,4 +124,9 @@ export function confirmed(title, paragraphs, verb) {
     document.body.append(dialog);
     dialog.showModal();
   });
+}
+
+/** Begin words with a capital. */
+export function upper(words) {
+  return `${words.charAt(0).toUpperCase()}${words.slice(1)}`;
 }

@@ -4,7 +4,7 @@ import { getJson, postJson } from "../api.js";
 import { h, put } from "../dom.js";
 import { announce, keepDoing, press } from "../frame.js";
 import { businessName, confirmed, conversationPage, customer, customerRevealer, messagePage, revealer, said, standing,
-  timeline } from "../stories.js";
+  timeline, upper } from "../stories.js";
 import { duration, moment, plural } from "../words.js";
 
 const EVERY_S = 1;
@@ -98,8 +98,4 @@ const DONE = { retry: "Put back. It is answered within seconds.", discard: "Disc
 
 function lastMoment({ steps }) {
   return Math.max(0, ...steps.filter((step) => step.at).map((step) => Date.parse(step.at)));
-}
-
-function upper(words) {
-  return `${words.charAt(0).toUpperCase()}${words.slice(1)}`;
 }
