@@ -34,6 +34,7 @@ from whatsapp_hub.http.api import Api
 from whatsapp_hub.http.body import MAX_BODY_BYTES
 from whatsapp_hub.http.client_address import ClientAddresses
 from whatsapp_hub.http.console.console import Console
+from whatsapp_hub.http.console.stories import make_stories
 from whatsapp_hub.http.limits import Limits
 from whatsapp_hub.http.routes import add_routes
 from whatsapp_hub.http.webhook import Webhooks
@@ -244,9 +245,16 @@ async def _console_context(app: web.Application) -> AsyncIterator[None]:
         metrics=app[keys.METRICS],
         holds=holds.all,
     )
-    if app[keys.SETTINGS].admin_token is None:
+    token = app[keys.SETTINGS].admin_token
+    if token is None:
         yield
         return
+    app[keys.STORIES] = make_stories(
+        app[_DATABASE],
+        token,
+        app[keys.DIRECTORY].sub_domain_of,
+        fallback=app[keys.SETTINGS].whatsapp_phone_number_id,
+    )
     app[keys.NODES].report = console.report
     tasks.start("recent figures", console.recent.run())
     yield
