@@ -17,7 +17,18 @@ from whatsapp_hub.errors import HubError
 
 PROGRAM: Final = "whatsapp-hub"
 #: In the order of the help; each lives in ``commands``, in the module of its name.
-COMMANDS: Final = ("serve", "demo", "business", "dead", "events", "doctor", "erase", "rotate-secrets")
+COMMANDS: Final = (
+    "serve",
+    "demo",
+    "business",
+    "doctor",
+    "dead",
+    "events",
+    "erase",
+    "rotate-secrets",
+    "completion",
+    "manual",
+)
 
 
 class Commands(click.Group):

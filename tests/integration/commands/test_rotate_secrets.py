@@ -47,14 +47,14 @@ async def test_everything_that_is_kept_encrypted_opens_with_the_new_secret_alone
     command_line: CommandLine, database: Database
 ) -> None:
     await insert(database, ["101", "102"], **encrypted(OLD))
-    result = await command_line("rotate-secrets", **ROTATE)
+    result = await command_line("rotate-secrets", "--yes", **ROTATE)
     assert result.exit_code == 0, result.stderr
     assert "Encrypted anew: 12. Under the present secret before: 0." in result.stdout
     found = await database.businesses.find({}).to_list(None)
     assert [opened(VAULT, document) for document in found] == [PLAIN, PLAIN]
     with pytest.raises(VaultError):
         OLD.decrypt(found[0]["whatsappAccessToken"])
-    again = await command_line("rotate-secrets", **ROTATE)
+    again = await command_line("rotate-secrets", "--yes", **ROTATE)
     assert "Encrypted anew: 0. Under the present secret before: 12." in again.stdout
 
 
@@ -64,7 +64,7 @@ async def test_one_that_was_stopped_half_way_is_finished_by_the_next(
     await insert(database, ["101"], **encrypted(VAULT))
     await insert(database, ["102"], **encrypted(OLD) | {"whatsappAccessToken": VAULT.encrypt("token")})
     await insert(database, ["103"], **encrypted(OLD))
-    result = await command_line("rotate-secrets", **ROTATE)
+    result = await command_line("rotate-secrets", "--yes", **ROTATE)
     assert "Encrypted anew: 11. Under the present secret before: 7." in result.stdout
     assert [opened(VAULT, document) async for document in database.businesses.find({})] == [PLAIN] * 3
 
@@ -72,7 +72,7 @@ async def test_one_that_was_stopped_half_way_is_finished_by_the_next(
 async def test_what_no_secret_opens_is_named_and_left(command_line: CommandLine, database: Database) -> None:
     strange = Vault("nobody knows").encrypt("token")
     await insert(database, ["101"], whatsappAccessToken=strange)
-    result = await command_line("rotate-secrets", **ROTATE)
+    result = await command_line("rotate-secrets", "--yes", **ROTATE)
     assert result.exit_code == 1
     assert "whatsappAccessToken does not decrypt" in result.stderr
     assert strange not in result.output
