@@ -29,7 +29,7 @@ The program that writes the businesses shares this secret, so the order counts:
 
 @click.command(
     "rotate-secrets",
-    short_help="Bring what is kept encrypted under the present ENCRYPTION_SECRET.",
+    short_help="Encrypt what is stored under the present secret.",
     epilog="Example: whatsapp-hub rotate-secrets --dry-run",
 )
 @click.option("--dry-run", is_flag=True, help="Count what would be encrypted anew, and write nothing.")
