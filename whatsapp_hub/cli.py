@@ -55,7 +55,11 @@ class Commands(click.Group):
             raise as_failure(exc) from exc
 
 
-@click.command(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.command(
+    cls=Commands,
+    epilog="Example: whatsapp-hub demo",
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(__version__, prog_name=PROGRAM)
 def hub() -> None:
     """Answer WhatsApp for many businesses, each message once and in order.

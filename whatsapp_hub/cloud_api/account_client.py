@@ -59,7 +59,7 @@ class AccountClient:
     async def reach(self) -> Reach:
         """Find out whether Graph can be reached; any answer means that it can. Needs no token."""
         url = URL(f"{self._base}/", encoded=True)
-        began = time.time()
+        began = _now_s()
         try:
             async with self._session.get(url, timeout=_TIMEOUT, allow_redirects=False) as response:
                 told = response.headers.get(hdrs.DATE, "")
@@ -69,7 +69,7 @@ class AccountClient:
             theirs = parsedate_to_datetime(told).timestamp() + 0.5  # it has whole seconds
         except ValueError:
             return Reach(outage=None)
-        return Reach(outage=None, ahead_s=theirs - (began + time.time()) / 2)
+        return Reach(outage=None, ahead_s=theirs - (began + _now_s()) / 2)
 
     async def find_number(self, phone_number_id: str, token: str) -> Answer[NumberFacts]:
         """Ask for a phone number: whether the token may read it."""
@@ -117,6 +117,10 @@ class AccountClient:
             # Graph's answer to whoever asks for an object that is not there or not his to see.
             return Answer(result=SendResult(verdict=Verdict.HOLD, code=result.code, reason=f"100 {_NOT_THERE}"))
         return Answer(result=result, facts=read(body) if result.verdict is Verdict.SENT else None)
+
+
+def _now_s() -> float:
+    return time.time()
 
 
 def _quoted(text: str) -> str:

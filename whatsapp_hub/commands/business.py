@@ -89,7 +89,7 @@ def enable_business(*, sub_domain: str, active: bool) -> None:
     async def work(businesses: BusinessDocuments) -> None:
         document = await businesses.get(sub_domain)
         if not active and document.get("isActive") is not True:
-            raise Failure(f"{sub_domain!r} is not active (isActive): use --active if it may be, nothing was written.")
+            raise Failure(f"{sub_domain!r} is not active (isActive), nothing was written", "use --active if it may be")
         await businesses.refuse_contest(document)
         await businesses.change(document, {"whatsappEnabled": True} | ({"isActive": True} if active else {}))
 

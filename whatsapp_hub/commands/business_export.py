@@ -14,7 +14,7 @@ import click
 from whatsapp_hub.commands.business_lines import CLEAR, write_line
 from whatsapp_hub.commands.completion import complete_sub_domain
 from whatsapp_hub.commands.database import read_settings, run_on_database
-from whatsapp_hub.commands.failures import FAILED, Failure
+from whatsapp_hub.commands.failures import FAILED, Failure, unknown_business
 from whatsapp_hub.commands.printing import plain
 from whatsapp_hub.commands.tenants import BusinessDocuments, Document, find_secrets, open_vault
 from whatsapp_hub.errors import VaultError
@@ -71,8 +71,7 @@ def _choose(documents: Sequence[Document], names: Sequence[str]) -> Sequence[Doc
         return documents
     known = {document.get("subDomain") for document in documents}
     if unknown := [name for name in names if name not in known]:
-        listed = ", ".join(map(repr, unknown))
-        raise Failure(f"no business has the subdomain {listed}: `whatsapp-hub business list` shows them all.")
+        raise unknown_business(*unknown)
     return [document for document in documents if document.get("subDomain") in names]
 
 
@@ -102,6 +101,6 @@ def _open_output(path: Path | None) -> Iterator[Callable[[bytes], object]]:
             yield file.write
         unfinished.replace(path)
     except OSError as exc:
-        raise Failure(f"{path} cannot be written ({exc.strerror}): name another file with --output.") from None
+        raise Failure(f"{path} cannot be written ({exc.strerror})", "name another file with --output") from None
     finally:
         unfinished.unlink(missing_ok=True)

@@ -119,7 +119,7 @@ def send_test(settings: Settings, newcomer: Newcomer, number: str, customer: str
     )
     if result.verdict is not Verdict.SENT:
         remedy = _HELP.get(result.code or 0, f"`whatsapp-hub business check {newcomer.sub_domain}` looks closer")
-        raise Failure(f"the test message was not taken: {result.reason}: {remedy}.")
+        raise Failure(f"the test message was not taken: {result.reason}", remedy)
     click.echo("Meta has taken the test message; it should be on the phone within seconds. Answer it, and the hub")
     click.echo(f"answers you: then all of {plain(newcomer.sub_domain)} works.")
 
@@ -141,12 +141,13 @@ def _find(settings: Settings, sub_domain: str) -> tuple[Document, Subject]:
     subject = read_subject(document, open_vault(settings).decrypt, settings)
     business = subject.business
     missing = [
-        *([] if business.access_token else ["an access token (`whatsapp-hub business set-token` stores one)"]),
-        *([] if business.phone_number_ids else ["a phone number id (write it into whatsappPhoneNumberIds)"]),
-        *([] if business.account_id else ["an account (write its id into wabaId)"]),
+        *([] if business.access_token else [("an access token", "`whatsapp-hub business set-token` stores one")]),
+        *([] if business.phone_number_ids else [("a phone number id", "write it into whatsappPhoneNumberIds")]),
+        *([] if business.account_id else [("an account", "write its id into wabaId")]),
     ]
     if missing:
-        raise Failure(f"{business.sub_domain!r} lacks what Meta has to be told: {' and '.join(missing)}.")
+        lacks, remedies = zip(*missing, strict=True)
+        raise Failure(f"{business.sub_domain!r} lacks {' and '.join(lacks)}", "; ".join(remedies))
     return document, subject
 
 

@@ -15,7 +15,7 @@ from whatsapp_hub.commands.doctor_database import (
     check_write_concern,
 )
 from whatsapp_hub.commands.doctor_events import check_events
-from whatsapp_hub.commands.doctor_security import check_security
+from whatsapp_hub.commands.doctor_security import check_proxies, check_security
 from whatsapp_hub.commands.doctor_tenants import check_dead_letters, check_secret, check_tenants
 from whatsapp_hub.commands.failures import FAILED, WRONG_USAGE, as_failure
 from whatsapp_hub.commands.findings import FINDING_KEYS, Finding, Verdict, mend, note, ok, print_findings
@@ -47,7 +47,7 @@ def command(ctx: click.Context, *, as_json: bool, offline: bool) -> None:
     settings, faults = _check_settings()
     findings = [*faults, _check_files()]
     if settings is not None:
-        findings += [*check_security(settings), *_check_database(settings, offline=offline)]
+        findings += [*check_security(settings), check_proxies(settings), *_check_database(settings, offline=offline)]
     print_findings(findings, as_json=as_json)
     if any(finding.verdict is Verdict.MEND for finding in faults):
         ctx.exit(WRONG_USAGE)

@@ -10,8 +10,7 @@ from typing import Final
 import click
 
 from whatsapp_hub.cloud_api.account_client import AccountClient
-from whatsapp_hub.cloud_api.accounts import CALLBACK_PATH, MESSAGES, MESSAGING, Answer, Numbers, TokenFacts
-from whatsapp_hub.cloud_api.errors import SendResult
+from whatsapp_hub.cloud_api.accounts import CALLBACK_PATH, MANAGEMENT, MESSAGES, MESSAGING, Answer, Numbers, TokenFacts
 from whatsapp_hub.commands.account_findings import CONFIGURATION
 from whatsapp_hub.commands.failures import Failure
 from whatsapp_hub.commands.graph_checks import open_accounts
@@ -43,8 +42,8 @@ async def check_newcomer(settings: Settings, newcomer: Newcomer) -> TokenFacts |
     async with open_accounts(settings) as graph:
         if outage := (await graph.reach()).outage:
             raise Failure(
-                f"Meta's Graph API cannot be reached ({outage}), so nothing was checked and nothing was written: see to"
-                f" the network or GRAPH_API_BASE_URL, {_OFFLINE}."
+                f"Meta's Graph API cannot be reached ({outage}), so nothing was checked and nothing was written",
+                f"see to the network or GRAPH_API_BASE_URL, {_OFFLINE}",
             )
         faults = [*await _find_number_faults(graph, newcomer)]
         inspected = await graph.inspect_token(newcomer.token)
@@ -52,8 +51,7 @@ async def check_newcomer(settings: Settings, newcomer: Newcomer) -> TokenFacts |
             faults += _find_account_faults(newcomer, await graph.find_numbers(newcomer.account_id, newcomer.token))
             faults += _find_permission_faults(inspected.facts)
     if faults:
-        lines = "".join(f"\n  {fault}" for fault in faults)
-        raise Failure(f"Meta does not agree, so nothing was written:{lines}\nCorrect that, {_OFFLINE}.")
+        raise Failure("Meta does not agree, so nothing was written", f"correct this, {_OFFLINE}", faults)
     return inspected.facts
 
 
@@ -78,7 +76,7 @@ def _find_account_faults(newcomer: Newcomer, answer: Answer[Numbers]) -> Iterato
     if numbers is None:
         yield (
             f"account {account_id}: {answer.result.reason}; see that it is the WhatsApp Business Account ID, and that"
-            " the token has the permission whatsapp_business_management"
+            f" the token has the permission {MANAGEMENT}"
         )
         return
     strange = [number for number in newcomer.phone_number_ids if number not in numbers.ids]
@@ -110,13 +108,10 @@ async def subscribe(settings: Settings, newcomer: Newcomer) -> str:
     if answer.taken:
         return f"{app} gets the webhooks of account {account_id} from now on."
     raise Failure(
-        f"the account {account_id} does not let {app} have its webhooks: {_explain(answer.result)} Then"
-        f" `whatsapp-hub business subscribe {newcomer.sub_domain}` tries again; no message comes before."
+        f"the account {account_id} does not let {app} have its webhooks, and no message comes: {answer.result.reason}",
+        f"see that the token has the permission {MANAGEMENT}; then"
+        f" `whatsapp-hub business subscribe {newcomer.sub_domain}` tries again",
     )
-
-
-def _explain(result: SendResult) -> str:
-    return f"{result.reason}. See that the token has the permission whatsapp_business_management."
 
 
 def public_url_option(command: click.decorators.FC) -> click.decorators.FC:

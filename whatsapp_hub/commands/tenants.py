@@ -9,7 +9,7 @@ from typing import Any, Final
 from bson.codec_options import CodecOptions, DatetimeConversion
 from pymongo.errors import DuplicateKeyError
 
-from whatsapp_hub.commands.failures import Failure
+from whatsapp_hub.commands.failures import Failure, unknown_business
 from whatsapp_hub.database import Database
 from whatsapp_hub.errors import VaultError
 from whatsapp_hub.settings import Settings
@@ -75,9 +75,9 @@ class BusinessDocuments:
         """Return the one document with this subdomain."""
         found: Sequence[Document] = await self._businesses.find({"subDomain": sub_domain}).to_list(3)
         if not found:
-            raise Failure(f"no business has the subdomain {sub_domain!r}: `whatsapp-hub business list` shows them all.")
+            raise unknown_business(sub_domain)
         if len(found) > 1:
-            raise Failure(f"several businesses have the subdomain {sub_domain!r}: mend that in the database first.")
+            raise Failure(f"several businesses have the subdomain {sub_domain!r}", "mend that in the database first")
         return found[0]
 
     async def add(self, document: Document) -> None:
@@ -108,8 +108,8 @@ class BusinessDocuments:
             number = min(wanted.intersection(theirs if isinstance(theirs, list) else [theirs]), key=str)
             name = other.get("subDomain") or other["_id"]
             raise Failure(
-                f"phone number id {number} belongs to {name!r}, which is switched on:"
-                f" `whatsapp-hub business disable {name}` first, or take the number away from one of the two."
+                f"phone number id {number} belongs to {name!r}, which is switched on",
+                f"`whatsapp-hub business disable {name}` first, or take the number away from one of the two",
             )
 
     async def change(self, document: Document, values: Mapping[str, Any], unset: Sequence[str] = ()) -> None:
@@ -190,7 +190,7 @@ def describe(document: Document, decrypt: Decrypt) -> dict[str, Any]:
 
 def _check_written(matched: int) -> None:
     if not matched:
-        raise Failure("the business was removed meanwhile: nothing was written.")
+        raise Failure("the business was removed meanwhile, nothing was written", "see `whatsapp-hub business list`")
 
 
 def _state(stored: object, decrypt: Decrypt) -> str:
@@ -213,4 +213,4 @@ def _moment(value: object) -> datetime | str | None:
 
 
 def _taken(sub_domain: str) -> Failure:
-    return Failure(f"the subdomain {sub_domain!r} is taken: choose another, or see `whatsapp-hub business show`.")
+    return Failure(f"the subdomain {sub_domain!r} is taken", "choose another, or see `whatsapp-hub business show`")

@@ -178,7 +178,7 @@ async def test_business_that_lacks_something_cannot_be_subscribed(
     await database.businesses.insert_one(business("101", wabaId=None, whatsappAccessToken=None))
     result = await command_line("business", "subscribe", "b101")
     assert result.exit_code == 1
-    assert "an access token (`whatsapp-hub business set-token` stores one) and an account" in result.stderr
+    assert "'b101' lacks an access token and an account: `whatsapp-hub business set-token`" in result.stderr
 
 
 # Test messages
