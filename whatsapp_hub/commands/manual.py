@@ -64,12 +64,12 @@ def _describe(name: str, command: click.Command) -> Iterator[str]:
     yield f"# {command.epilog or ''}"
     yield "```"
     yield ""
-    options = [record for one in command.get_params(context) if (record := one.get_help_record(context)) is not None]
-    yield "| Option | |"
-    yield "|---|---|"
-    for written, words in options:
-        yield f"| `{written}` | {_escape(words)} |"
-    yield ""
+    options = [record for one in command.params if (record := one.get_help_record(context)) is not None]
+    if options:
+        yield "| Option | |"
+        yield "|---|---|"
+        yield from (f"| `{written}` | {_escape(words)} |" for written, words in options)
+        yield ""
 
 
 def _escape(words: str) -> str:
