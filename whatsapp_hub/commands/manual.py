@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import inspect
+import textwrap
 from collections.abc import Iterator
+from typing import Final
 
 import click
 
 from whatsapp_hub.cli import PROGRAM
 
-_HEAD = f"""\
+_WIDTH: Final = 120
+_HEAD: Final = f"""\
 # Commands
 
 Every command of `{PROGRAM}`, as `--help` tells it. `{PROGRAM} manual` makes this page, and a test holds it to be
@@ -53,17 +56,11 @@ def _describe(name: str, command: click.Command) -> Iterator[str]:
     yield f"## {name}" if name.count(" ") == 1 else f"### {name}"
     yield ""
     for paragraph in inspect.cleandoc(command.help or "").split("\n\n"):
-        yield " ".join(paragraph.split())
+        yield from textwrap.wrap(_escape(" ".join(paragraph.split())), _WIDTH)
         yield ""
-    if isinstance(command, click.Group):
-        yield ""
-        return
     context = click.Context(command, info_name=name)
-    yield "```sh"
-    yield " ".join((name, *command.collect_usage_pieces(context)))
-    yield f"# {command.epilog or ''}"
-    yield "```"
-    yield ""
+    usage = " ".join((name, *command.collect_usage_pieces(context)))
+    yield from (f"`{usage}`, for example:", "", "```sh", (command.epilog or "").removeprefix("Example: "), "```", "")
     options = [record for one in command.params if (record := one.get_help_record(context)) is not None]
     if options:
         yield "| Option | |"
