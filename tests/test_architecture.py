@@ -19,7 +19,7 @@ PACKAGE: Final = ROOT / "whatsapp_hub"
 MODULES: Final = sorted(path.relative_to(ROOT).as_posix() for path in PACKAGE.rglob("*.py"))
 
 #: The modules of Meta's words that talk to it; all others there are pure.
-TALKING: Final = {f"whatsapp_hub/cloud_api/{name}.py" for name in ("client", "media", "number_check")}
+TALKING: Final = {f"whatsapp_hub/cloud_api/{name}.py" for name in ("client", "media", "account_client")}
 #: Bytes and values in, values or errors out.
 PURE: Final = (
     *(module for module in MODULES if module.startswith("whatsapp_hub/cloud_api/") and module not in TALKING),

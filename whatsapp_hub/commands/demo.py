@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import signal
 import socket
 from collections.abc import Coroutine
@@ -14,7 +13,7 @@ import click
 import orjson
 import uvloop
 
-from whatsapp_hub.commands.failures import FAILED, Failure, explain_bind_error
+from whatsapp_hub.commands.failures import FAILED, explain_bind_error
 from whatsapp_hub.demo.embedded import Embedded, embedded
 from whatsapp_hub.demo.once import Answered, ask_once
 from whatsapp_hub.demo.running import open_demo
@@ -38,7 +37,12 @@ PORT: Final = 8000
     help=f"Port to listen on; 0: any that is free.  [default: {PORT}; with --once any other if that is taken]",
 )
 @click.option("--once", is_flag=True, help="Write to each business once, wait for the delivered replies, and exit.")
-@click.option("--json", "as_json", is_flag=True, help="With --once: print what happened as JSON.")
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="With --once: print JSON, a list of objects with business, question, reply, ack_ms, reply_ms.",
+)
 @click.pass_context
 def command(ctx: click.Context, *, host: str, port: int | None, once: bool, as_json: bool) -> None:
     """Try the hub: a database, a stand-in for Meta's Graph API, three businesses, and the real server.
@@ -47,7 +51,7 @@ def command(ctx: click.Context, *, host: str, port: int | None, once: bool, as_j
     names, a mongod on the PATH, or the one that comes with whatsapp-hub[embedded].
     """
     if as_json and not once:
-        raise click.UsageError("--json goes with --once.")
+        raise click.UsageError("--json: only with --once; write `whatsapp-hub demo --once --json`.")
     # From here on a plain `kill` also ends in the clearing up, like Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     port = _choose_port(host, port, once=once)
@@ -59,10 +63,10 @@ def command(ctx: click.Context, *, host: str, port: int | None, once: bool, as_j
                 ctx.exit(_run(_answer_once(database, host, port, as_json=as_json), stopped=FAILED))
             ctx.exit(_run(_stay(database, host, port), stopped=0))
     except OSError as exc:
-        words = explain_bind_error(exc, f"{host} port {port}")
-        if words is None:
+        failure = explain_bind_error(exc, f"{host} port {port}")
+        if failure is None:
             raise
-        raise Failure(words) from exc
+        raise failure from exc
 
 
 def _choose_port(host: str, port: int | None, *, once: bool) -> int:
@@ -72,13 +76,13 @@ def _choose_port(host: str, port: int | None, *, once: bool) -> int:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         socket.create_server((host, wanted), family=family).close()
     except OSError as exc:
-        words = explain_bind_error(exc, f"{host} port {wanted}")
-        if words is None:
+        example = f"`whatsapp-hub demo --port {wanted + 1}`"
+        failure = explain_bind_error(exc, f"{host} port {wanted}", example=example)
+        if failure is None:
             raise
         if once and port is None:
             return 0  # nobody has to know it
-        example = f" For example: whatsapp-hub demo --port {wanted + 1}" if exc.errno == errno.EADDRINUSE else ""
-        raise Failure(words + example) from exc
+        raise failure from exc
     return wanted
 
 

@@ -114,7 +114,9 @@ def setup_logging(settings: Settings) -> LogWriter:
     try:
         writer = LogWriter(sys.stderr, settings.log_file)
     except OSError as exc:
-        raise SettingsInvalid([f"LOG_FILE: {settings.log_file} cannot be opened: {exc.strerror}"]) from exc
+        raise SettingsInvalid(
+            [f"LOG_FILE: {settings.log_file} cannot be opened ({exc.strerror}); name another file, or make its folder"]
+        ) from exc
     redactor = Redactor(find_secrets(settings))
     writer.setFormatter(JsonFormatter(redactor) if settings.log_format == "json" else TextFormatter(redactor))
     root = logging.getLogger()
