@@ -216,8 +216,8 @@ LABELS: Final = (
 )
 
 
-def main() -> None:
-    """Write the picture."""
+def draw() -> str:
+    """Return the picture."""
     parts = [
         HEAD,
         f"<style>{STYLE}</style>",
@@ -227,8 +227,8 @@ def main() -> None:
         *LABELS,
         "</svg>\n",
     ]
-    PICTURE.write_text("\n".join(parts), encoding="utf-8")
+    return "\n".join(parts)
 
 
 if __name__ == "__main__":
-    main()
+    PICTURE.write_text(draw(), encoding="utf-8")

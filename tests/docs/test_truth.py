@@ -93,6 +93,14 @@ def _split(command: str) -> list[str]:
         return command.split()
 
 
+def test_commands_beside_others_in_the_readme_are_there() -> None:
+    """``whatsapp-hub dead list`` and, behind it, what stands for ``dead show``."""
+    rows = re.findall(r"^\| `whatsapp-hub ([^`]+)`((?:, `[a-z-]+`)*) \|", PAGES[0].read_text("utf-8"), re.MULTILINE)
+    commands = [[*first.split()[:-1], last] for first, more in rows for last in re.findall(r"`([a-z-]+)`", more)]
+    assert len(commands) > 8
+    assert [fault for command in commands if (fault := explain(command))] == []
+
+
 def test_commands_are_found() -> None:
     found = sum(len(COMMAND.findall(code)) for page in PAGES for code in codes(page))
     assert found > 80
