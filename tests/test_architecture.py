@@ -122,12 +122,15 @@ def test_only_the_settings_look_at_the_environment() -> None:
         )
     ]
     # database.py sets what Motor reads at its import; what systemd says is in variables, and no setting; the embedded
-    # database is never part of the server.
+    # database and the demo's processes are never part of the server.
     allowed = {
         "whatsapp_hub/settings.py",
         "whatsapp_hub/database.py",
         "whatsapp_hub/systemd.py",
         "whatsapp_hub/demo/embedded.py",
+        "whatsapp_hub/demo/hub_main.py",
+        "whatsapp_hub/demo/hub_process.py",
+        "whatsapp_hub/demo/sample_assistant.py",
     }
     assert set(knows) <= allowed
 

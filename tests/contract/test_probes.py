@@ -224,10 +224,16 @@ async def test_text_of_the_metrics_is_neither_stored_nor_taken_for_something_els
     ("method", "path"),
     [
         ("GET", "/console"),
-        ("GET", "/playground"),
     ],
 )
 async def test_route_that_comes_later_is_404_and_says_not_yet(shared_hub: Hub, method: str, path: str) -> None:
     answer = await shared_hub.exchange(method, path)
     assert answer.status == 404
     assert answer.json["error"].startswith("not yet")
+
+
+@on_the_shared_hub
+async def test_playground_is_in_the_demo_only(shared_hub: Hub) -> None:
+    answer = await shared_hub.exchange("GET", "/playground")
+    assert answer.status == 404
+    assert "whatsapp-hub demo" in answer.json["error"]

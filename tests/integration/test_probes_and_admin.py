@@ -331,7 +331,6 @@ async def test_operator_is_limited_as_in_the_guide(start: Start) -> None:
     ("method", "path"),
     [
         ("GET", "/console"),
-        ("GET", "/playground"),
     ],
 )
 async def test_what_comes_later_says_not_yet(start: Start, method: str, path: str) -> None:

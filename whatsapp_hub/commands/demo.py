@@ -7,6 +7,7 @@ import errno
 import signal
 import socket
 from collections.abc import Coroutine
+from contextlib import closing
 from dataclasses import asdict
 from typing import Final
 
@@ -16,6 +17,7 @@ import uvloop
 
 from whatsapp_hub.commands.failures import FAILED, Failure, explain_bind_error
 from whatsapp_hub.demo.embedded import Embedded, embedded
+from whatsapp_hub.demo.hub_process import HubProcess
 from whatsapp_hub.demo.once import Answered, ask_once
 from whatsapp_hub.demo.running import open_demo
 from whatsapp_hub.demo.samples import SAMPLES
@@ -24,6 +26,7 @@ from whatsapp_hub.settings import Settings
 from whatsapp_hub.telemetry.logs import setup_logging
 
 PORT: Final = 8000
+BACKLOG: Final = 1024
 
 
 @click.command(
@@ -50,36 +53,28 @@ def command(ctx: click.Context, *, host: str, port: int | None, once: bool, as_j
         raise click.UsageError("--json goes with --once.")
     # From here on a plain `kill` also ends in the clearing up, like Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    port = _choose_port(host, port, once=once)
-    try:
-        with embedded() as database:
-            for program in database.passed_over:
-                click.echo(f"Passed over: {program}", err=True)
-            if once:
-                ctx.exit(_run(_answer_once(database, host, port, as_json=as_json), stopped=FAILED))
-            ctx.exit(_run(_stay(database, host, port), stopped=0))
-    except OSError as exc:
-        words = explain_bind_error(exc, f"{host} port {port}")
-        if words is None:
-            raise
-        raise Failure(words) from exc
+    with closing(_listen(host, port, once=once)) as listener, HubProcess(listener) as hub, embedded() as database:
+        for program in database.passed_over:
+            click.echo(f"Passed over: {program}", err=True)
+        if once:
+            ctx.exit(_run(_answer_once(database, hub, as_json=as_json), stopped=FAILED))
+        ctx.exit(_run(_stay(database, hub), stopped=0))
 
 
-def _choose_port(host: str, port: int | None, *, once: bool) -> int:
-    """Find out before anything is started whether the port can be had."""
+def _listen(host: str, port: int | None, *, once: bool) -> socket.socket:
+    """Take the port before anything is started."""
     wanted = PORT if port is None else port
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        socket.create_server((host, wanted), family=family).close()
+        return socket.create_server((host, wanted), family=family, backlog=BACKLOG)
     except OSError as exc:
         words = explain_bind_error(exc, f"{host} port {wanted}")
         if words is None:
             raise
         if once and port is None:
-            return 0  # nobody has to know it
+            return socket.create_server((host, 0), family=family, backlog=BACKLOG)  # nobody has to know it
         example = f" For example: whatsapp-hub demo --port {wanted + 1}" if exc.errno == errno.EADDRINUSE else ""
         raise Failure(words + example) from exc
-    return wanted
 
 
 def _run(work: Coroutine[None, None, int], *, stopped: int) -> int:
@@ -105,15 +100,15 @@ async def _run_until_signal(work: Coroutine[None, None, int], stopped: int) -> i
     return task.result()
 
 
-async def _stay(database: Embedded, host: str, port: int) -> int:
-    async with open_demo(database.uri, host=host, port=port) as demo:
+async def _stay(database: Embedded, hub: HubProcess) -> int:
+    async with open_demo(database.uri, hub) as demo:
         print_welcome(demo, database)
         await print_replies(demo)
     return 0
 
 
-async def _answer_once(database: Embedded, host: str, port: int, *, as_json: bool) -> int:
-    async with open_demo(database.uri, host=host, port=port) as demo:
+async def _answer_once(database: Embedded, hub: HubProcess, *, as_json: bool) -> int:
+    async with open_demo(database.uri, hub) as demo:
         answers = await ask_once(demo)
     if as_json:
         click.echo(orjson.dumps([asdict(answer) for answer in answers], option=orjson.OPT_INDENT_2))

@@ -7,6 +7,7 @@ from aiohttp import web
 from whatsapp_hub.http.admin import clear_cache, warm_cache
 from whatsapp_hub.http.answers import error_answer
 from whatsapp_hub.http.api import pause_conversation, send_message, show_description, show_message
+from whatsapp_hub.http.playground import show_playground
 from whatsapp_hub.http.probes import show_health, show_metrics, show_prometheus, show_readiness
 from whatsapp_hub.http.webhook import handshake, receive
 
@@ -33,7 +34,7 @@ def add_routes(app: web.Application) -> None:
 def _announce(app: web.Application) -> None:
     """Say "not yet" where the contract has routes that are still to come."""
     app.router.add_get("/console", _not_yet, name="console")
-    app.router.add_get("/playground", _not_yet, name="playground")
+    app.router.add_get("/playground", show_playground, name="playground")
 
 
 async def _not_yet(_: web.Request) -> web.Response:
