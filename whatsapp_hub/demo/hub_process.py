@@ -144,7 +144,6 @@ class HubProcess:
 
 def _clean_environment() -> dict[str, str]:
     """Leave out what systemd says to the demo: none of it is for the hub."""
-    of_systemd = ("LISTEN_", "NOTIFY_", "WATCHDOG_")
     return {
         name: value for name, value in os.environ.items() if not name.startswith(("LISTEN_", "NOTIFY_", "WATCHDOG_"))
     }

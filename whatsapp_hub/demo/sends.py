@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from io import BufferedWriter
 from pathlib import Path
@@ -47,6 +47,7 @@ class SendLog:
     def __init__(self, path: Path | None = None) -> None:
         self.sends: list[Send] = []
         self.accepted: list[Send] = []
+        self.on_add: Callable[[Send], None] = lambda _: None  #: called before it is answered
         self._waiting: list[tuple[int, asyncio.Future[None]]] = []
         self._file = path.open("ab") if path else None
         self._commit = GroupCommit(functools.partial(_write_synced, self._file)) if self._file else None
@@ -56,6 +57,7 @@ class SendLog:
         if self._commit is not None:
             await self._commit.submit(send)
         self.sends.append(send)
+        self.on_add(send)
         if send.accepted:
             self.accepted.append(send)
             self._wake()
