@@ -30,6 +30,7 @@ PURE: Final = (
     "whatsapp_hub/conversation/slowdowns.py",
     "whatsapp_hub/inbox/document.py",
     "whatsapp_hub/inbox/late_failures.py",
+    "whatsapp_hub/inbox/timeline.py",
 )
 #: What a pure module has no business with: the network, the database, the loop, the clock, chance, logs.
 IMPURE: Final = {"aiohttp", "motor", "pymongo", "asyncio", "logging", "os", "time", "prometheus_client"}

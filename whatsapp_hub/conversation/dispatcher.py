@@ -103,6 +103,7 @@ class Dispatcher:
 
     def stored(self, row: InboxRow) -> None:
         """The row is durable and ours."""
+        row.times["stored"] = time.time_ns()
         conversation = self._arrived(row)
         if not self._memory.knows(conversation):
             return  # the node was lost meanwhile: it is taken over under the new id

@@ -13,7 +13,9 @@ from whatsapp_hub.cloud_api.messages import FAILED_RANK, phone_number_id_of
 from whatsapp_hub.database import Database
 from whatsapp_hub.inbox.document import NOBODY, Outcome, PartState, Stage, State
 from whatsapp_hub.inbox.store import unknown_on_error
+from whatsapp_hub.inbox.timeline import WITHOUT_WORDS, Timeline, build_timeline
 
+MOST_DEATHS: Final = 5  #: of one message are kept
 _WITHOUT: Final = {"item": 0, "parts.body": 0, "parts.words": 0, "said": 0}
 
 
@@ -56,6 +58,13 @@ class DeadLetters:
         document = await self._get(letter_id)
         return _read(document) if document else None
 
+    async def timeline(self, letter_id: str) -> Timeline | None:
+        """Return what happened to a dead letter, in order; None if there is none with this id."""
+        query = {"_id": letter_id, "state": State.DEAD.value}
+        with unknown_on_error("read dead letter"):
+            document = await self._inbox.find_one(query, WITHOUT_WORDS)
+        return build_timeline(document) if document else None
+
     async def retry(self, letter_id: str) -> bool:
         """Put a dead letter back at the end of its conversation's order; False if there is none with this id.
 
@@ -69,7 +78,7 @@ class DeadLetters:
         sends = max([document.get("sends", 0), *(part["attempt"] for part in parts)])
         if "origin" not in document and not any(map(_reached, parts)):
             parts = []
-        dropped = {} if parts else {"said": ""}  # of what was decided then
+        dropped = {} if parts else {"said": "", "times": ""}  # of what was decided then
         values = {
             "state": State.QUEUED.value,
             "stage": (Stage.REPLYING if parts else Stage.NEW).value,
@@ -79,6 +88,7 @@ class DeadLetters:
             "arrival": time.time_ns(),
             "retried": True,
             "sends": sends,
+            "first": document.get("first") or {"place": document["place"], "arrival": document["arrival"]},
             "parts": [part if _reached(part) else _to_send_again(part) for part in parts],
         }
         return await self._leave_dead(document, values, increase_epoch=True, unset=dropped)
@@ -108,6 +118,8 @@ class DeadLetters:
         if increase_epoch:
             update["$inc"] = {"epoch": 1}
             update["$unset"] |= {"reason": ""}
+            death = {"at": document["dead_at"], "reason": document.get("reason", "")}
+            update["$push"] = {"deaths": {"$each": [death], "$slice": -MOST_DEATHS}}
         fence = {
             "_id": document["_id"],
             "conversation": document["conversation"],
