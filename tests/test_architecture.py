@@ -24,6 +24,7 @@ TALKING: Final = {f"whatsapp_hub/cloud_api/{name}.py" for name in ("client", "me
 PURE: Final = (
     *(module for module in MODULES if module.startswith("whatsapp_hub/cloud_api/") and module not in TALKING),
     "whatsapp_hub/demo/message_check.py",
+    "whatsapp_hub/demo/playground/script.py",
     "whatsapp_hub/tenants/business.py",
     "whatsapp_hub/tenants/vault.py",
     "whatsapp_hub/conversation/parts.py",
@@ -128,6 +129,7 @@ def test_only_the_settings_look_at_the_environment() -> None:
         "whatsapp_hub/settings.py",
         "whatsapp_hub/database.py",
         "whatsapp_hub/systemd.py",
+        "whatsapp_hub/demo/browser.py",
         "whatsapp_hub/demo/embedded.py",
         "whatsapp_hub/demo/hub_main.py",
         "whatsapp_hub/demo/hub_process.py",

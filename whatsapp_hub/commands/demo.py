@@ -6,6 +6,7 @@ import asyncio
 import errno
 import signal
 import socket
+import webbrowser
 from collections.abc import Coroutine
 from contextlib import closing
 from dataclasses import asdict
@@ -16,9 +17,12 @@ import orjson
 import uvloop
 
 from whatsapp_hub.commands.failures import FAILED, Failure, explain_bind_error
+from whatsapp_hub.demo.browser import has_browser
 from whatsapp_hub.demo.embedded import Embedded, embedded
 from whatsapp_hub.demo.hub_process import HubProcess
 from whatsapp_hub.demo.once import Answered, ask_once
+from whatsapp_hub.demo.playground.playground import Playground
+from whatsapp_hub.demo.playground.site import open_site
 from whatsapp_hub.demo.running import open_demo
 from whatsapp_hub.demo.samples import SAMPLES
 from whatsapp_hub.demo.welcome import print_replies, print_welcome
@@ -27,6 +31,7 @@ from whatsapp_hub.telemetry.logs import setup_logging
 
 PORT: Final = 8000
 BACKLOG: Final = 1024
+LOOPBACK: Final = "127.0.0.1"
 
 
 @click.command(
@@ -42,9 +47,12 @@ BACKLOG: Final = 1024
 )
 @click.option("--once", is_flag=True, help="Write to each business once, wait for the delivered replies, and exit.")
 @click.option("--json", "as_json", is_flag=True, help="With --once: print what happened as JSON.")
+@click.option("--browser/--no-browser", default=True, help="Whether to open the playground in a browser.")
 @click.pass_context
-def command(ctx: click.Context, *, host: str, port: int | None, once: bool, as_json: bool) -> None:
+def command(ctx: click.Context, *, host: str, port: int | None, once: bool, as_json: bool, browser: bool) -> None:
     """Try the hub: a database, a stand-in for Meta's Graph API, three businesses, and the real server.
+
+    Opens the playground, a page to write to the businesses and to make things fail.
 
     Looks at no environment and no .env file, and leaves nothing behind. The database is the one that HUB_EMBEDDED
     names, a mongod on the PATH, or the one that comes with whatsapp-hub[embedded].
@@ -58,7 +66,8 @@ def command(ctx: click.Context, *, host: str, port: int | None, once: bool, as_j
             click.echo(f"Passed over: {program}", err=True)
         if once:
             ctx.exit(_run(_answer_once(database, hub, as_json=as_json), stopped=FAILED))
-        ctx.exit(_run(_stay(database, hub), stopped=0))
+        with closing(_listen_for_page(listener)) as page:
+            ctx.exit(_run(_stay(database, hub, page, browser=browser), stopped=0))
 
 
 def _listen(host: str, port: int | None, *, once: bool) -> socket.socket:
@@ -75,6 +84,15 @@ def _listen(host: str, port: int | None, *, once: bool) -> socket.socket:
             return socket.create_server((host, 0), family=family, backlog=BACKLOG)  # nobody has to know it
         example = f" For example: whatsapp-hub demo --port {wanted + 1}" if exc.errno == errno.EADDRINUSE else ""
         raise Failure(words + example) from exc
+
+
+def _listen_for_page(listener: socket.socket) -> socket.socket:
+    """Take a port on loopback for the playground: the next one, if that can be had."""
+    port = listener.getsockname()[1] + 1
+    try:
+        return socket.create_server((LOOPBACK, port))
+    except (OSError, OverflowError):
+        return socket.create_server((LOOPBACK, 0))
 
 
 def _run(work: Coroutine[None, None, int], *, stopped: int) -> int:
@@ -100,9 +118,12 @@ async def _run_until_signal(work: Coroutine[None, None, int], stopped: int) -> i
     return task.result()
 
 
-async def _stay(database: Embedded, hub: HubProcess) -> int:
-    async with open_demo(database.uri, hub) as demo:
-        print_welcome(demo, database)
+async def _stay(database: Embedded, hub: HubProcess, page: socket.socket, *, browser: bool) -> int:
+    playground = Playground(page, database.servers[0].pid)
+    async with open_demo(database.uri, hub, extras=playground) as demo, playground.running(demo), open_site(playground):
+        print_welcome(demo, database, playground.page)
+        if browser and has_browser():
+            await asyncio.to_thread(webbrowser.open, playground.page)
         await print_replies(demo)
     return 0
 

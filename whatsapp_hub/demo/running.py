@@ -48,6 +48,13 @@ class Demo:
     graph: GraphStandIn
     database: Database
     hub: HubProcess
+    vault: Vault = field(repr=False)
+
+    async def renew_tokens(self, tokens: Mapping[str, str]) -> None:
+        """Give businesses new access tokens, by phone number id, as the dashboard would."""
+        for number, token in tokens.items():
+            change = {"$set": {"whatsappAccessToken": self.vault.encrypt(token)}}
+            await self.database.businesses.update_one({"whatsappPhoneNumberIds": number}, change)
 
     def build_webhook(self, sample: Sample, text: str) -> Webhook:
         """Build a signed webhook with a message that was not there before."""
@@ -95,7 +102,8 @@ async def open_demo(
         connect(database_uri, database_name, max_pool_size=4, min_pool_size=0) as database,
         open_server(stand_in) as graph_address,
     ):
-        await _write_samples(database, Vault(encryption_secret))
+        vault = Vault(encryption_secret)
+        await _write_samples(database, vault)
         more, environ = ({}, {}) if extras is None else extras.adapt(graph_address)
         settings = {
             "mongodb_uri": database_uri,
@@ -121,6 +129,7 @@ async def open_demo(
                 graph=graph,
                 database=database,
                 hub=hub,
+                vault=vault,
             )
             graph.statuses.target = None
 
