@@ -33,6 +33,7 @@ from whatsapp_hub.http import keys
 from whatsapp_hub.http.api import Api
 from whatsapp_hub.http.body import MAX_BODY_BYTES
 from whatsapp_hub.http.client_address import ClientAddresses
+from whatsapp_hub.http.console.console import Console
 from whatsapp_hub.http.limits import Limits
 from whatsapp_hub.http.routes import add_routes
 from whatsapp_hub.http.webhook import Webhooks
@@ -107,6 +108,7 @@ def create_app(settings: Settings, *, playground: str | None = None) -> web.Appl
             _media_context,
             _alerts_context,
             _conversation_context,
+            _console_context,
         ]
     )
     return app
@@ -228,6 +230,11 @@ async def _conversation_context(app: web.Application) -> AsyncIterator[None]:
             body_timeout_s=settings.timing.body_timeout_s,
         )
         yield
+
+
+async def _console_context(app: web.Application) -> AsyncIterator[None]:
+    app[keys.CONSOLE] = Console(database=app[_DATABASE])
+    yield
 
 
 @asynccontextmanager

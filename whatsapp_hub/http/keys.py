@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from whatsapp_hub.conversation.pauses import Pauses
     from whatsapp_hub.http.api import Api
     from whatsapp_hub.http.client_address import ClientAddresses
+    from whatsapp_hub.http.console.console import Console
     from whatsapp_hub.http.webhook import Webhooks
     from whatsapp_hub.inbox.journal import Journal
     from whatsapp_hub.inbox.nodes import Nodes
@@ -32,3 +33,4 @@ PLAYGROUND: Final[web.AppKey[str | None]] = web.AppKey("playground")  #: where i
 
 #: Set by the limits where an address earned a smaller body than everybody's; the webhook reads no more than that.
 MAX_BODY_BYTES: Final[web.RequestKey[int]] = web.RequestKey("max_body_bytes")
+CONSOLE: Final[web.AppKey[Console]] = web.AppKey("console")
