@@ -25,7 +25,16 @@ from whatsapp_hub.tenants.vault import Vault
 START_TIMEOUT_S: Final = 30.0
 POLL_S: Final = 0.02
 #: A process that died is noticed sooner than in production, where it is more important that none is taken for dead.
-_TIMING: Final = {"heartbeat_s": 0.5, "self_fence_s": 2.0, "lease_s": 3.0, "round_s": 0.5, "status_wait_s": 5.0}
+_TIMING: Final = {
+    "heartbeat_s": 0.4,
+    "self_fence_s": 1.5,
+    "lease_s": 2.5,
+    "round_s": 0.3,
+    "status_wait_s": 5.0,
+    "held_recheck_s": 1.0,
+    "retry_base_s": 0.5,
+    "retry_max_s": 2.0,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

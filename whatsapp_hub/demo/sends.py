@@ -36,6 +36,14 @@ class Send:
     body: dict[str, Any] | None = None  #: the whole request, unless it is a plain text
 
     @property
+    def words(self) -> str:
+        """What it says: its text, or the text above its buttons."""
+        match self.body:
+            case {"interactive": {"body": {"text": str(text)}}}:
+                return text
+        return self.text
+
+    @property
     def customer(self) -> str:
         """Whom it is for; as in Meta's API ``to`` wins."""
         return self.to or self.recipient or ""

@@ -56,7 +56,7 @@ async def print_replies(demo: Demo) -> None:
     """Print replies as they come, until cancelled."""
     names = {sample.phone_number_id: sample.sub_domain for sample in SAMPLES}
     async for send in _follow(demo):
-        text = "".join(letter if letter.isprintable() else " " for letter in send.text)
+        text = "".join(letter if letter.isprintable() else " " for letter in send.words)
         business = click.style(names.get(send.phone_number_id, send.phone_number_id), bold=True)
         click.echo(f"{business} -> {masked(send.customer)}: {text}")
 

@@ -31,15 +31,15 @@ class Board:
         self.facts: Callable[[], Mapping[str, Any]] = dict  #: the state of hub and switches
         self._by_turn: dict[str, list[Reply]] = {}
         self._past: Counter[str] = Counter()
-        self._changed: set[str] = set()
-        self._changed_replies: set[str] = set()
+        self._changed: dict[str, None] = {}  #: in order
+        self._changed_replies: dict[str, None] = {}
         self._told: bytes = b""
         self._pages: set[asyncio.Queue[bytes]] = set()
 
     def add(self, message: Message) -> None:
         """Keep a message that was just written."""
         self.messages[message.key] = message
-        self._changed.add(message.key)
+        self.touch(message)
         if len(self.messages) > MOST_MESSAGES:
             self._forget()
 
@@ -47,16 +47,15 @@ class Board:
         """Keep a reply that Graph has just taken."""
         self.replies[reply.id] = reply
         self._by_turn.setdefault(reply.turn, []).append(reply)
-        self._changed_replies.add(reply.id)
-        self._touch_turn(reply.turn)
+        self.touch_reply(reply)
 
     def touch(self, message: Message) -> None:
         """Tell the pages that a message has changed."""
-        self._changed.add(message.key)
+        self._changed[message.key] = None
 
     def touch_reply(self, reply: Reply) -> None:
         """Tell the pages that a reply has changed."""
-        self._changed_replies.add(reply.id)
+        self._changed_replies[reply.id] = None
         self._touch_turn(reply.turn)
 
     def unsettled(self) -> list[Message]:
@@ -132,7 +131,7 @@ class Board:
         return self._by_turn.get(message.turn, ())
 
     def _touch_turn(self, turn: str) -> None:
-        self._changed.update(m.key for m in self.messages.values() if m.turn == turn)
+        self._changed.update(dict.fromkeys(m.key for m in self.messages.values() if m.turn == turn))
 
     def _judge(self, message: Message) -> Iterator[str]:
         """Yield the sums that a message counts in."""

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from random import Random
 from socket import socket
 from typing import Any, Final
 
@@ -17,7 +18,7 @@ from whatsapp_hub.cloud_api.outgoing import read_callback_data
 from whatsapp_hub.database import DatabaseError
 from whatsapp_hub.demo.graph import Typing
 from whatsapp_hub.demo.playground.board import Board
-from whatsapp_hub.demo.playground.customers import Customers
+from whatsapp_hub.demo.playground.customers import CROWD, Customers
 from whatsapp_hub.demo.playground.records import FIELDS, Message, Reply
 from whatsapp_hub.demo.playground.script import answer
 from whatsapp_hub.demo.playground.switches import Graph, Kill, Switches
@@ -44,6 +45,7 @@ class Playground:
         self.page = f"http://{host}:{port}/"
         self.board = Board()
         self._database_pid = database_pid
+        self._rng = Random()  # noqa: S311 - how long somebody thinks
         self._tasks: set[asyncio.Task[None]] = set()
 
     def add_routes(self, app: web.Application) -> None:
@@ -112,7 +114,8 @@ class Playground:
     async def _answer(self, request: web.Request) -> web.Response:
         """Be the assistant."""
         turn = orjson.loads(await request.read())
-        await asyncio.sleep(self.switches.latency_s if hasattr(self, "switches") else 0)
+        in_crowd = turn["customer"]["id"] in CROWD
+        await asyncio.sleep(self.switches.thinking_s(self._rng, in_crowd=in_crowd))
         replies = answer(turn["messages"])
         return web.Response(body=orjson.dumps({"replies": replies}), content_type="application/json")
 
@@ -142,15 +145,14 @@ class Playground:
         self.switches.look_at(send)
         known = read_callback_data(send.callback)
         if send.accepted and send.wamid:
-            text, buttons = _read(send)
             self.board.add_reply(
                 Reply(
                     id=send.wamid,
                     turn=f"{send.phone_number_id}:{known.message_id if known else ''}",
                     part=known.part if known else 0,
                     chat=_CHATS.get((send.phone_number_id, send.customer)),
-                    text=text,
-                    buttons=buttons,
+                    text=send.words,
+                    buttons=_read_buttons(send),
                     at=send.time,
                 )
             )
@@ -166,9 +168,9 @@ class Playground:
             self.board.touch_reply(reply)
 
 
-def _read(send: Send) -> tuple[str, tuple[tuple[str, str], ...]]:
-    """Return what a send says, and its buttons."""
+def _read_buttons(send: Send) -> tuple[tuple[str, str], ...]:
+    """Return the ids and the titles of a send's buttons."""
     match send.body:
-        case {"interactive": {"body": {"text": str(text)}, "action": {"buttons": [*buttons]}}}:
-            return text, tuple((button["reply"]["id"], button["reply"]["title"]) for button in buttons)
-    return send.text, ()
+        case {"interactive": {"action": {"buttons": [*buttons]}}}:
+            return tuple((button["reply"]["id"], button["reply"]["title"]) for button in buttons)
+    return ()

@@ -173,7 +173,7 @@ async def _kill(playground: Playground, wanted: Mapping[str, Any]) -> None:
 async def _burst(playground: Playground, wanted: Mapping[str, Any]) -> None:
     playground.customers.flood()
     if wanted.get("kill") is True:
-        playground.kill(Kill.SENDING)
+        playground.kill(Kill.AMONG_MANY)
 
 
 async def _pause_database(playground: Playground, _: Mapping[str, Any]) -> None:

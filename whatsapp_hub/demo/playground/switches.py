@@ -8,6 +8,7 @@ import secrets
 import signal
 from collections.abc import Mapping
 from enum import StrEnum
+from random import Random
 from typing import Any, Final
 
 from whatsapp_hub.demo.faults import Fault, StatusPlan
@@ -37,6 +38,7 @@ class Kill(StrEnum):
 
     NOW = "now"
     SENDING = "sending"  #: when Graph has just taken a message and has not answered yet
+    AMONG_MANY = "among many"  #: likewise, but not at the first one
 
 
 class Switches:
@@ -49,21 +51,22 @@ class Switches:
         self._database_pid = database_pid
         self.graph = Graph.WORKS
         self.is_slow = False
-        self.kills_on_send = False
+        self.sends_to_kill = 0  #: at the how manieth send from now the hub is killed; 0: at none
         self.database_is_away = False
         graph.control.plan = STATUSES
 
-    @property
-    def latency_s(self) -> float:
-        """How long the assistant thinks, so that one can see it type."""
-        return SLOW_S if self.is_slow else 0.6
+    def thinking_s(self, rng: Random, *, in_crowd: bool) -> float:
+        """Say how long the assistant thinks, so that one can see it type; not all of a crowd are answered at once."""
+        if self.is_slow:
+            return SLOW_S
+        return rng.uniform(0.4, 2.4) if in_crowd else 0.6
 
     def tell(self) -> Mapping[str, Any]:
         """Return what the page is told."""
         return {
             "graph": self.graph,
             "slow": self.is_slow,
-            "killsOnSend": self.kills_on_send,
+            "killsOnSend": self.sends_to_kill > 0,
             "databaseAway": self.database_is_away,
             "canPauseDatabase": self._database_pid is not None,
         }
@@ -92,19 +95,23 @@ class Switches:
         self.is_slow = slow
 
     def kill(self, when: Kill) -> None:
-        """Kill the hub's process now, or in the middle of the next send."""
-        if when is Kill.NOW:
-            self._hub.kill()
-        else:
-            self.kills_on_send = True
+        """Kill the hub's process now, or in the middle of a send."""
+        match when:
+            case Kill.NOW:
+                self._hub.kill()
+            case Kill.SENDING:
+                self.sends_to_kill = 1
+            case Kill.AMONG_MANY:
+                self.sends_to_kill = 4
 
     def look_at(self, send: Send) -> None:
         """See what Graph was asked for, before it answers."""
         if self.graph is Graph.UNDELIVERABLE and send.code == _UNDELIVERABLE:
             self.graph = Graph.WORKS
-        if self.kills_on_send and send.accepted:
-            self.kills_on_send = False
-            self._hub.kill()
+        if self.sends_to_kill and send.accepted:
+            self.sends_to_kill -= 1
+            if not self.sends_to_kill:
+                self._hub.kill()
 
     async def pause_database(self) -> None:
         """Have the database say nothing for a while."""

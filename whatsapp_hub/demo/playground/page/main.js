@@ -10,8 +10,10 @@ let looked = null; // the message whose way is shown; null: the last one of the 
 let waiting = false;
 let diedAt = 0;
 
-function say(words) {
-  if (words) setText($("news"), words);
+function say(words, mood = "bad") {
+  if (!words) return;
+  setText($("news"), words);
+  setData($("news"), "mood", mood);
 }
 
 function draw() {
@@ -39,7 +41,7 @@ function drawHub() {
   const { ready, pid, deaths } = state.hub;
   setData($("hub"), "state", ready ? "on" : "off");
   const killed = deaths ? ` · died ${deaths === 1 ? "once" : `${deaths} times`}` : "";
-  setText($("hub-words"), ready ? `hub runs · process ${pid}${killed}` : "hub is dead, comes back");
+  setText($("hub-words"), ready ? `process ${pid}${killed}` : "the hub is dead");
   $("console").href = state.console;
 }
 
@@ -51,7 +53,7 @@ function tellNews(hub, before) {
   }
   if (!before.ready && hub.ready && diedAt) {
     const away = ((performance.now() - diedAt) / 1000).toFixed(1);
-    say(`The hub is back after ${away} s, as another process, and takes up what the dead one had begun.`);
+    say(`The hub is back after ${away} s, as another process, and takes up what the dead one had begun.`, "good");
   }
 }
 

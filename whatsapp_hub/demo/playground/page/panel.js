@@ -72,7 +72,7 @@ function drawSwitches() {
   $("kill-sending").setAttribute("aria-pressed", String(killsOnSend));
   setText($("kill-sending"), killsOnSend ? "Will be killed at the next send" : "Kill it while it sends");
   $("pause-database").disabled = !canPauseDatabase || databaseAway;
-  setText($("pause-database"), databaseAway ? "The database is stopped" : "Stop the database for 5 s");
+  setText($("pause-database"), databaseAway ? "The database is stopped" : "Stop the database 5 s");
   setData(document.body, "graph", graph);
 }
 

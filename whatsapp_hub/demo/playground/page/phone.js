@@ -4,9 +4,9 @@ import { $, drawing, element, setData, setText, timeOfDay } from "./dom.js";
 import { act, state } from "./stream.js";
 
 export const CHATS = [
-  { id: "bakery", name: "Crumb & Crust Bakery", letter: "C", question: "Do you still have sourdough today?" },
-  { id: "bikes", name: "Spokes Bike Repair", letter: "S", question: "My rear brake squeals. Can I bring it in tomorrow?" },
-  { id: "dentist", name: "Dr. Molar, Dentist", letter: "M", question: "Is Friday at half past nine still free?" },
+  { id: "bakery", name: "Crumb & Crust Bakery", short: "Bakery", letter: "C", question: "Do you still have sourdough today?" },
+  { id: "bikes", name: "Spokes Bike Repair", short: "Bikes", letter: "S", question: "My rear brake squeals. Can I bring it in tomorrow?" },
+  { id: "dentist", name: "Dr. Molar, Dentist", short: "Dentist", letter: "M", question: "Is Friday at half past nine still free?" },
 ];
 const ONE_TICK = "M3 9.5 6.5 13 14 4.5";
 const TWO_TICKS = "M1 9.5 4.5 13 12 4.5 M9.5 12.6 10 13 17.5 4.5";
@@ -45,7 +45,8 @@ export function chosenChat() {
 export function drawPhone() {
   const entries = entriesOf(chosen.id);
   const log = $("log");
-  const atEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 60;
+  const wrote = entries.some((entry) => entry.path && !bubbles.has(entry.id));
+  const atEnd = wrote || log.scrollHeight - log.scrollTop - log.clientHeight < 60;
   let place = log.firstChild;
   const kept = new Set(entries.map((entry) => entry.id));
   for (const [id, bubble] of bubbles) {
@@ -77,7 +78,7 @@ function makeTab(chat) {
   tab.setAttribute("aria-controls", "chat");
   tab.append(
     element("span", { className: "avatar", text: chat.letter, "data-chat": chat.id, ariaHidden: "true" }),
-    element("span", { className: "tab-name", text: chat.name.split(/[ ,]/).slice(0, chat.id === "dentist" ? 2 : 1).join(" ") }),
+    element("span", { className: "tab-name", text: chat.short }),
     element("span", { className: "unread" }),
   );
   tab.addEventListener("click", () => choose(chat));

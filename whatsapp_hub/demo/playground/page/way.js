@@ -4,15 +4,15 @@ import { $, duration, element, setData, setText } from "./dom.js";
 import { state } from "./stream.js";
 
 const STEPS = {
-  signature: ["Signature", "HMAC-SHA256 over the raw bytes", "hub"],
-  stored: ["Stored", "on a majority of the database's nodes, journalled", "database"],
-  acked: ["200 to Meta", "only now: what is acknowledged is never lost", "hub"],
-  turn: ["Turn", "one at a time in each conversation", "hub"],
-  assistant: ["Assistant", "has written the reply", "assistant"],
-  decided: ["Commit point", "stored before it is sent: nobody asks twice", "database"],
-  sent: ["Sent", "Graph has taken it, with the business's own token", "Graph"],
-  delivered: ["Delivered", "a status webhook says so", "Graph"],
-  read: ["Read", "a status webhook says so", "Graph"],
+  signature: ["Signature", "HMAC-SHA256 over the raw bytes", "hub", null],
+  stored: ["Stored", "by a majority, in the journal", "database", "signature"],
+  acked: ["200 to Meta", "only now: what is acknowledged stays", "hub", "stored"],
+  turn: ["Turn", "one at a time in a conversation", "hub", "stored"],
+  assistant: ["Assistant", "has written the reply", "assistant", "turn"],
+  decided: ["Commit point", "the reply is stored before it is sent", "database", "assistant"],
+  sent: ["Sent", "taken by Graph, with the business's token", "Graph", "decided"],
+  delivered: ["Delivered", "a status webhook says so", "Graph", "sent"],
+  read: ["Read", "a status webhook says so", "Graph", "delivered"],
 };
 
 let rows = null;
@@ -27,14 +27,19 @@ export function drawWay(id) {
   setText($("way-note"), wordsOf(message));
   const last = message.path.findLastIndex(([, ms]) => ms !== null);
   const failed = message.refused || message.state === "dead";
-  let before = 0;
+  const path = new Map(message.path);
   message.path.forEach(([name, ms], index) => {
     const row = rows.get(name);
     setData(row.node, "state", ms !== null || index < last ? "done" : index === last + 1 ? (failed ? "failed" : "next") : "later");
-    setText(row.took, ms === null ? "" : duration(Math.max(0, ms - before)));
+    setText(row.took, ms === null ? "" : duration(Math.max(0, ms - before(name, path))));
     setText(row.since, ms === null ? "" : `at ${duration(Math.max(0, ms))}`);
-    if (ms !== null) before = Math.max(before, ms);
   });
+}
+
+// When the step was over that had to come first; the nearest one whose time is known.
+function before(name, path) {
+  const first = STEPS[name][3];
+  return first ? (path.get(first) ?? before(first, path)) : 0;
 }
 
 function wordsOf(message) {
