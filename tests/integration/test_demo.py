@@ -14,9 +14,9 @@ import pytest
 from whatsapp_hub.database import Database
 from whatsapp_hub.demo.embedded import Embedded
 from whatsapp_hub.demo.faults import Fault, StatusPlan
-from whatsapp_hub.demo.hub_process import HubProcess
+from whatsapp_hub.demo.hub_process import DemoFailed, HubProcess
 from whatsapp_hub.demo.once import ask_once
-from whatsapp_hub.demo.running import Demo, DemoFailed, open_demo
+from whatsapp_hub.demo.running import Demo, open_demo
 from whatsapp_hub.demo.samples import SAMPLES
 from whatsapp_hub.demo.welcome import describe, print_replies
 

@@ -54,10 +54,7 @@ class HubProcess:
         """End the process at once: what it worked on goes with the demo."""
         self.kill()
         self._process.wait()
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None:
-                with suppress(BrokenPipeError):
-                    pipe.close()
+        self._close_pipes()
 
     @property
     def address(self) -> str:
@@ -101,6 +98,7 @@ class HubProcess:
             if not self.ready_at:
                 raise DemoFailed(f"the hub ended at its start with exit status {status}: the log above says why.")
             await asyncio.sleep(RESTART_DELAY_S)
+            self._close_pipes()
             self._process = self._spawn()
 
     async def _run_once(self, handover: bytes) -> int:
@@ -129,6 +127,12 @@ class HubProcess:
         else:
             self._ready.clear()
         self.on_change()
+
+    def _close_pipes(self) -> None:
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                with suppress(BrokenPipeError):
+                    pipe.close()
 
     def _spawn(self) -> subprocess.Popen[bytes]:
         file = self.listener.fileno()

@@ -85,14 +85,18 @@ class Board:
         """Tell the pages what has changed, until cancelled."""
         while True:
             await asyncio.sleep(TELL_EVERY_S)
-            if self._pages and (update := self._take_update()):
-                for page in list(self._pages):
-                    if page.full():
-                        self._pages.discard(page)
-                        page.get_nowait()
-                        page.put_nowait(b"")  # the end: it comes back and is told everything
-                    else:
-                        page.put_nowait(update)
+            self.tell_pages()
+
+    def tell_pages(self) -> None:
+        """Tell the pages what has changed since the last call."""
+        update = self._take_update() if self._pages else b""
+        for page in list(self._pages) if update else ():
+            if page.full():
+                self._pages.discard(page)
+                page.get_nowait()
+                page.put_nowait(b"")  # the end: it comes back and is told everything
+            else:
+                page.put_nowait(update)
 
     def _take_update(self) -> bytes:
         """Return what has changed since the last call, nothing if nothing has."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from importlib.resources import files
 from typing import Any, Final
 
@@ -13,7 +13,7 @@ from aiohttp import hdrs, web
 from whatsapp_hub.demo.playground.picture import draw_sunset
 from whatsapp_hub.demo.playground.playground import Playground
 from whatsapp_hub.demo.playground.switches import Graph, Kill
-from whatsapp_hub.inbox.store import StoreUnavailable
+from whatsapp_hub.errors import StoreUnavailable
 
 MAX_BODY_BYTES: Final = 32 * 1024
 KEEP_ALIVE_S: Final = 15.0
@@ -105,7 +105,7 @@ class _Site:
         """Tell what happens, as it happens."""
         response = web.StreamResponse(headers={**_HEADERS, hdrs.CONTENT_TYPE: "text/event-stream"})
         await response.prepare(request)
-        with self._playground.board.look_on() as updates:
+        with self._playground.board.look_on() as updates, suppress(ConnectionResetError):  # the page was left
             while update := await updates.get():
                 await response.write(b"data: " + update + b"\n\n")
         return response
@@ -137,7 +137,8 @@ def _refuse(status: int, error: str) -> web.Response:
 
 
 async def _say(playground: Playground, wanted: Mapping[str, Any]) -> None:
-    playground.customers.say(str(wanted["chat"]), str(wanted["text"]), forged=wanted.get("forged") is True)
+    chat, text, forged = str(wanted["chat"]), str(wanted["text"]), wanted.get("forged") is True
+    playground.customers.say(chat, text, forged=forged)
 
 
 async def _five(playground: Playground, wanted: Mapping[str, Any]) -> None:

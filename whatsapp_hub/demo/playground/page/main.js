@@ -40,7 +40,7 @@ function lastOf(chat) {
 function drawHub() {
   const { ready, pid, deaths } = state.hub;
   setData($("hub"), "state", ready ? "on" : "off");
-  const killed = deaths ? ` · died ${deaths === 1 ? "once" : `${deaths} times`}` : "";
+  const killed = deaths ? ` · ${deaths} ${deaths === 1 ? "restart" : "restarts"}` : "";
   setText($("hub-words"), ready ? `process ${pid}${killed}` : "the hub is dead");
   $("console").href = state.console;
 }

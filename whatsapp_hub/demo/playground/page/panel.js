@@ -12,19 +12,39 @@ const SUMS = {
   twice: "answered twice",
 };
 const MOST_DOTS = 300;
+// What a switch does, in words, and whether that is good news.
+const GRAPH = {
+  works: ["Graph works again. What waited goes out by itself.", "good"],
+  down: ["Graph answers 503. Replies are decided and stored; each is tried again until it gets through.", "bad"],
+  token: ["Meta refuses all tokens. The businesses are held: nothing is tried in vain, nothing is dropped.", "bad"],
+  undeliverable: ["The next reply will be refused for good. Write something: it becomes a dead letter.", "bad"],
+};
+const RENEWED = ["The businesses have new tokens. What was held goes out by itself.", "good"];
+const ARMED = ["The hub will die when Graph has taken the next reply and before it can say so. Write something.", "bad"];
+const STOPPED = ["The database is stopped. Nothing is acknowledged now: Meta keeps it, and posts it again.", "bad"];
+const FLOODED = ["50 messages, and kill -9 in the middle of the fourth reply.", "bad"];
 let sums = null;
 let report = () => {};
 
 export function openPanel(onFault) {
   report = onFault;
-  const press = (id, name, wanted) => $(id).addEventListener("click", async () => report(await act(name, wanted)));
-  press("burst", "burst", { kill: true });
+  const press = (id, name, wanted, news = []) =>
+    $(id).addEventListener("click", async () => tell(await act(name, wanted), news));
+  press("burst", "burst", { kill: true }, FLOODED);
   press("crowd", "burst", {});
   press("kill-now", "kill", { when: "now" });
-  press("kill-sending", "kill", { when: "sending" });
-  press("pause-database", "pause-database", {});
+  press("kill-sending", "kill", { when: "sending" }, ARMED);
+  press("pause-database", "pause-database", {}, STOPPED);
   $("slow").addEventListener("change", async (event) => report(await act("slow", { on: event.target.checked })));
-  $("graph").addEventListener("change", async (event) => report(await act("graph", { to: event.target.value })));
+  $("graph").addEventListener("change", async (event) => {
+    const renews = state.switches.graph === "token" && event.target.value === "works";
+    tell(await act("graph", { to: event.target.value }), renews ? RENEWED : GRAPH[event.target.value]);
+  });
+}
+
+function tell(fault, news) {
+  if (fault) report(fault);
+  else report(...news);
 }
 
 export function drawPanel() {
@@ -70,7 +90,7 @@ function drawSwitches() {
   if (!chosen.checked) chosen.checked = true;
   $("slow").checked = slow;
   $("kill-sending").setAttribute("aria-pressed", String(killsOnSend));
-  setText($("kill-sending"), killsOnSend ? "Will be killed at the next send" : "Kill it while it sends");
+  setText($("kill-sending"), killsOnSend ? "Armed: at the next send" : "Kill it while it sends");
   $("pause-database").disabled = !canPauseDatabase || databaseAway;
   setText($("pause-database"), databaseAway ? "The database is stopped" : "Stop the database 5 s");
   setData(document.body, "graph", graph);
