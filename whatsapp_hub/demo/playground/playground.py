@@ -59,8 +59,6 @@ class Playground:
             "assistants": {NAME: TARGET},
             "ai_base_url": f"{stand_in}/v1",
             "rate_limit_customer": "",
-            "rate_limit_health": "100000/minute",
-            "rate_limit_metrics": "100000/minute",
         }
         return settings, {URL_VARIABLE: f"{stand_in}{_PATH}"}
 

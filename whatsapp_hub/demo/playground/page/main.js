@@ -41,7 +41,7 @@ function drawHub() {
   const { ready, pid, deaths } = state.hub;
   setData($("hub"), "state", ready ? "on" : "off");
   const killed = deaths ? ` · ${deaths} ${deaths === 1 ? "restart" : "restarts"}` : "";
-  setText($("hub-words"), ready ? `process ${pid}${killed}` : "the hub is dead");
+  setText($("hub-words"), ready ? `hub: process ${pid}${killed}` : "the hub is dead");
   $("console").href = state.console;
 }
 

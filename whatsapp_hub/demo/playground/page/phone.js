@@ -61,6 +61,7 @@ export function drawPhone() {
     if (place === bubble.node) place = place.nextSibling;
     else log.insertBefore(bubble.node, place);
   }
+  $("log").classList.toggle("empty", entries.length === 0);
   drawTyping(entries);
   if (atEnd) log.scrollTop = log.scrollHeight;
   drawTabs();
@@ -105,6 +106,7 @@ function choose(chat) {
   setText($("avatar"), chat.letter);
   setData($("avatar"), "chat", chat.id);
   setText($("ask"), chat.question);
+  $("log").dataset.hint = `Write to ${chat.name}, or take a message from below.`;
   bubbles = new Map();
   $("log").replaceChildren();
   drawPhone();
@@ -161,7 +163,7 @@ function makeOwn(entry) {
       drawTicks(ticks, ownTicks(message));
       note.hidden = !message.note;
       setText(note, message.note);
-      setData(node, "refused", String(message.refused));
+      setData(node, "failed", String(message.refused || message.state === "dead"));
     },
   };
 }

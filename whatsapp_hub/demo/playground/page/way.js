@@ -20,20 +20,32 @@ let rows = null;
 export function drawWay(id) {
   rows ??= makeRows();
   const message = state.messages.get(id);
-  $("way").hidden = !message;
   setText($("way-of"), message ? `“${message.text.slice(0, 80)}”` : "Nothing written yet.");
   $("way-note").hidden = !message?.note && !message?.joined && !(message?.posts > 1);
-  if (!message) return;
+  if (!message) {
+    for (const row of rows.values()) drawLater(row);
+    return;
+  }
   setText($("way-note"), wordsOf(message));
   const last = message.path.findLastIndex(([, ms]) => ms !== null);
   const failed = message.refused || message.state === "dead";
   const path = new Map(message.path);
+  const total = Math.max(1, ...path.values());
   message.path.forEach(([name, ms], index) => {
     const row = rows.get(name);
     setData(row.node, "state", ms !== null || index < last ? "done" : index === last + 1 ? (failed ? "failed" : "next") : "later");
-    setText(row.took, ms === null ? "" : duration(Math.max(0, ms - before(name, path))));
+    const start = before(name, path);
+    setText(row.took, ms === null ? "" : duration(Math.max(0, ms - start)));
+    row.bar.style.setProperty("--start", start / total);
+    row.bar.style.setProperty("--length", ms === null ? 0 : Math.max(0, ms - start) / total);
     setText(row.since, ms === null ? "" : `at ${duration(Math.max(0, ms))}`);
   });
+}
+
+function drawLater(row) {
+  setData(row.node, "state", "later");
+  setText(row.took, "");
+  setText(row.since, "");
 }
 
 // When the step was over that had to come first; the nearest one whose time is known.
@@ -55,14 +67,16 @@ function makeRows() {
   for (const [name, [title, words, place]] of Object.entries(STEPS)) {
     const took = element("span", { className: "took" });
     const since = element("span", { className: "since" });
+    const bar = element("span", { className: "bar", ariaHidden: "true" });
     const node = element(
       "li",
       { "data-step": name, "data-state": "later" },
       element("span", { className: "lamp", ariaHidden: "true" }),
       element("div", {}, element("strong", { text: title }), element("span", { className: "place", text: place }), element("p", { text: words })),
       element("div", { className: "times" }, took, since),
+      bar,
     );
-    made.set(name, { node, took, since });
+    made.set(name, { node, took, since, bar });
   }
   $("way").append(...[...made.values()].map((row) => row.node));
   return made;
