@@ -77,8 +77,8 @@ _CENSUS: Final = web.AppKey("census", Census)
 LAST_ALERTS_S: Final = 2.0  # a stop waits no longer for whoever is told
 
 
-def create_app(settings: Settings) -> web.Application:
-    """Build the application. Nothing is opened before it starts."""
+def create_app(settings: Settings, *, playground: str | None = None) -> web.Application:
+    """Build the application. Nothing is opened before it starts. ``playground`` is where the demo has its page."""
     metrics = Metrics(max_businesses=settings.business_cache_size)
     addresses = ClientAddresses(settings.trusted_proxies)
 
@@ -88,6 +88,7 @@ def create_app(settings: Settings) -> web.Application:
     per_address = Limits(settings, metrics, addresses, webhook_keys)
     app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[per_address.middleware])
     app[keys.SETTINGS] = settings
+    app[keys.PLAYGROUND] = playground
     app[keys.METRICS] = metrics
     app[keys.HEALTH] = Health(metrics)
     app[keys.CLIENT_ADDRESSES] = addresses

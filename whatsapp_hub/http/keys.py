@@ -30,6 +30,7 @@ WEBHOOKS: Final[web.AppKey[Webhooks]] = web.AppKey("webhooks")
 API: Final[web.AppKey[Api]] = web.AppKey("api")
 CLIENT_ADDRESSES: Final[web.AppKey[ClientAddresses]] = web.AppKey("client_addresses")
 PAUSES: Final[web.AppKey[Pauses]] = web.AppKey("pauses")
+PLAYGROUND: Final[web.AppKey[str | None]] = web.AppKey("playground")  #: where it is, in the demo only
 
 #: Set by the limits where an address earned a smaller body than everybody's; the webhook reads no more than that.
 MAX_BODY_BYTES: Final[web.RequestKey[int]] = web.RequestKey("max_body_bytes")
