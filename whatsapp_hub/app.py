@@ -71,6 +71,7 @@ _GRAPH: Final = web.AppKey("graph", GraphClient)
 _MEDIA: Final = web.AppKey("media", MediaClient)
 _ALERTS: Final = web.AppKey("alerts", AlertBook)
 _LOOKS: Final = web.AppKey("looks", list[Look])
+_HOLDS: Final = web.AppKey("holds", Holds)
 _CENSUS: Final = web.AppKey("census", Census)
 
 LAST_ALERTS_S: Final = 2.0  # a stop waits no longer for whoever is told
@@ -121,6 +122,8 @@ def has_failed(app: web.Application) -> bool:
 
 async def _stop_being_ready(app: web.Application) -> None:
     app[keys.HEALTH].stop()
+    if keys.CONSOLE in app:
+        app[keys.CONSOLE].streams.end_all()
 
 
 async def _database_context(app: web.Application) -> AsyncIterator[None]:
@@ -233,15 +236,23 @@ async def _conversation_context(app: web.Application) -> AsyncIterator[None]:
 
 
 async def _console_context(app: web.Application) -> AsyncIterator[None]:
-    app[keys.CONSOLE] = Console(database=app[_DATABASE])
-    if token := app[keys.SETTINGS].admin_token:
-        app[keys.STORIES] = make_stories(
-            app[_DATABASE],
-            token,
-            app[keys.DIRECTORY].sub_domain_of,
-            fallback=app[keys.SETTINGS].whatsapp_phone_number_id,
-        )
+    holds, tasks = app[_HOLDS], app[_SIDE_TASKS]
+    console = app[keys.CONSOLE] = Console(
+        database=app[_DATABASE],
+        directory=app[keys.DIRECTORY],
+        nodes=app[keys.NODES],
+        health=app[keys.HEALTH],
+        metrics=app[keys.METRICS],
+        holds=holds.all,
+    )
+    if app[keys.SETTINGS].admin_token is None:
+        yield
+        return
+    app[keys.NODES].report = console.report
+    tasks.start("recent figures", console.recent.run())
+    app[keys.STORIES] = make_stories(app[_DATABASE], app[keys.SETTINGS], app[keys.DIRECTORY].sub_domain_of)
     yield
+    await tasks.stop("recent figures")
 
 
 @asynccontextmanager
@@ -318,7 +329,7 @@ def _journal(app: web.Application, store: InboxStore, dispatcher: Dispatcher, re
 
 def _holds(app: web.Application) -> Holds:
     assistants = app[_ASSISTANTS]
-    holds = Holds(
+    holds = app[_HOLDS] = Holds(
         app[keys.DIRECTORY],
         app[keys.METRICS],
         assistant_fault=assistants.find_fault,

@@ -1,6 +1,6 @@
 """The operator's pages at ``/console``, behind ``ADMIN_TOKEN``.
 
-Every page is one frame (``static/console.html``) that a script of its own fills (``static/pages/NAME.js``, which exports
+Every page is one frame (``static/console.html``) that a script of its own fills (``static/pages/NAME.js``, with
 ``show(page)``). Scripts ask for JSON at ``/console/api/...``: handlers wrapped in ``doors.for_operators_scripts``.
 
 - An error is ``{"error": "a sentence for the operator"}``, raised as ``doors.NotWanted`` or ``StoreUnavailable``.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from functools import wraps
@@ -24,6 +25,7 @@ COOKIE: Final = "hub_console"
 COOKIE_PATH: Final = "/console"
 LOGIN: Final = "/console/login"
 MAX_BODY_BYTES: Final = 64 * 1024
+BODY_TIMEOUT_S: Final = 5.0
 
 _SAFE_METHODS: Final = frozenset({hdrs.METH_GET, hdrs.METH_HEAD})
 _CLOSED: Final = "the console is closed; set ADMIN_TOKEN to open it"
@@ -108,16 +110,27 @@ def is_loopback(host: str) -> bool:
 
 async def read_object(request: web.Request) -> dict[str, Any]:
     """Return the JSON object that a script sent. Raises ``NotWanted`` where that is none."""
-    if (request.content_length or 0) > MAX_BODY_BYTES:
-        raise NotWanted(413, "that is too much at once; choose fewer")
-    body = await request.content.read(MAX_BODY_BYTES + 1)
     try:
-        value = orjson.loads(body)
+        value = orjson.loads(await read_body(request, MAX_BODY_BYTES))
     except orjson.JSONDecodeError:
         value = None
     if not isinstance(value, dict):
         raise NotWanted(400, "the page sent something that is no JSON object; reload it")
     return value
+
+
+async def read_body(request: web.BaseRequest, most: int) -> bytes:
+    """Return a body of at most so many bytes. Raises ``NotWanted`` for one that is larger, or does not arrive."""
+    body = bytearray()
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT_S):
+            async for chunk in request.content.iter_any():
+                body += chunk
+                if len(body) > most:
+                    raise NotWanted(413, "that is too much at once; choose fewer")
+    except TimeoutError:
+        raise NotWanted(408, "that took too long to arrive; try again") from None
+    return bytes(body)
 
 
 def _check(request: web.Request) -> None:

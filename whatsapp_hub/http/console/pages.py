@@ -8,6 +8,7 @@ import secrets
 import time
 from string import Template
 from typing import Final
+from urllib.parse import parse_qsl
 
 from aiohttp import hdrs, web
 
@@ -17,10 +18,12 @@ from whatsapp_hub.http.console.doors import (
     COOKIE,
     COOKIE_PATH,
     LOGIN,
+    NotWanted,
     find_session,
     is_from_here,
     is_loopback,
     needs_secure_cookie,
+    read_body,
 )
 from whatsapp_hub.http.console.files import static_files
 from whatsapp_hub.http.console.session import NONCE_BYTES, SESSION_S, is_admin_token, make_cookie
@@ -126,7 +129,9 @@ def _wanted_page(path: str | None) -> str:
 
 
 async def _read_form(request: web.Request) -> dict[str, str]:
-    """Return the fields of a small form; none of one that is too large or no form."""
-    if request.content_type != "application/x-www-form-urlencoded" or (request.content_length or 0) > MAX_FORM_BYTES:
+    """Return the fields of a small form; none of what is none."""
+    try:
+        body = await read_body(request, MAX_FORM_BYTES)
+    except NotWanted:
         return {}
-    return {name: value for name, value in (await request.post()).items() if isinstance(value, str)}
+    return dict(parse_qsl(body.decode("utf-8", "replace")))

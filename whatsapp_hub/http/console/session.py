@@ -53,4 +53,4 @@ def _sign(words: str, token: SecretStr) -> str:
 
 
 def _is_same(given: str, expected: str) -> bool:
-    return hmac.compare_digest(given.encode("utf-8", "surrogateescape"), expected.encode())
+    return hmac.compare_digest(given.encode("utf-8", "surrogatepass"), expected.encode())

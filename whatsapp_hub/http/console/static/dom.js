@@ -19,11 +19,11 @@ export function put(element, ...children) {
 
 /**
  * Make a table that becomes cards on a phone. Columns: `{title, cell: (row) => node or text, number: true}`; the first
- * one names the row. The roles repeat what the elements mean, since a browser forgets it with the layout.
+ * one names the row, one without a title holds buttons. The roles repeat what the elements mean, since a browser forgets it with the layout.
  */
 export function table(caption, columns, rows) {
   const head = columns.map(({ title, number }) =>
-    h("th", { scope: "col", role: "columnheader", class: number && "number" }, title));
+    h("th", { scope: "col", role: "columnheader", class: number && "number" }, title || h("span", { class: "unseen" }, "Actions")));
   return h("table", { class: "cards", role: "table" },
     h("caption", { class: "unseen" }, caption),
     h("thead", { role: "rowgroup" }, h("tr", { role: "row" }, ...head)),

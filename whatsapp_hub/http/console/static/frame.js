@@ -23,6 +23,20 @@ export function when(time) {
   return time ? h("time", { datetime: time, title: moment(time) }, relative(time)) : "never";
 }
 
+/** Ask the operator before something is done; the promise holds whether to go on. */
+export function ask(question, explanation, verb) {
+  return new Promise((resolve) => {
+    const dialog = h("dialog", { "aria-labelledby": "question", close: () => {
+      dialog.remove();
+      resolve(dialog.returnValue === "yes");
+    } }, h("form", { method: "dialog", class: "stack" }, h("h2", { id: "question" }, question), h("p", {}, explanation),
+      h("div", { class: "row" }, h("button", { value: "yes" }, verb),
+        h("button", { value: "no", class: "second", autofocus: true }, "Cancel"))));
+    document.body.append(dialog);
+    dialog.showModal();
+  });
+}
+
 /** Do something that a button asks for: it is off meanwhile, and what goes wrong is said in the banner. */
 export async function press(button, work) {
   button.disabled = true;

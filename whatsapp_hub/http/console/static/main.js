@@ -20,7 +20,9 @@ const [title, path, listed] = PAGES[location.pathname]
   ?? DEEP_PAGES.find(([beginning]) => location.pathname.startsWith(beginning)).slice(1);
 document.title = `${title} · WhatsApp Hub`;
 document.getElementById("title").textContent = title;
-document.querySelector(`nav a[href="${listed ?? location.pathname}"]`).setAttribute("aria-current", listed ? "true" : "page");
+const link = document.querySelector(`nav a[href="${listed ?? location.pathname}"]`);
+link.setAttribute("aria-current", listed ? "true" : "page");
+link.scrollIntoView({ block: "nearest", inline: "center" });
 setUpSearch(document.getElementById("find"));
 
 try {

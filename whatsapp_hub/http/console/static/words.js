@@ -38,3 +38,8 @@ export function relative(time) {
 export function moment(time) {
   return time ? dates.format(new Date(time)) : "–";
 }
+
+/** Write how often something happens in a second: 0, 0.4, 12. */
+export function rate(value) {
+  return value === 0 || value >= 10 ? count(value) : value.toFixed(value < 0.1 ? 2 : 1);
+}
