@@ -246,16 +246,11 @@ async def _console_context(app: web.Application) -> AsyncIterator[None]:
         metrics=app[keys.METRICS],
         holds=holds.all,
     )
-    token = app[keys.SETTINGS].admin_token
-    if token is None:
+    settings = app[keys.SETTINGS]
+    if settings.admin_token is None:
         yield
         return
-    app[keys.STORIES] = make_stories(
-        app[_DATABASE],
-        token,
-        app[keys.DIRECTORY].sub_domain_of,
-        fallback=app[keys.SETTINGS].whatsapp_phone_number_id,
-    )
+    app[keys.STORIES] = make_stories(app[_DATABASE], settings, app[keys.DIRECTORY].sub_domain_of)
     app[keys.NODES].report = console.report
     tasks.start("recent figures", console.recent.run())
     yield

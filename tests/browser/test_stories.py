@@ -81,7 +81,9 @@ def test_dead_letter_is_retried_from_the_list_and_arrives(site: Site, browser: B
     browser.until_text("131026", "tbody th")
     browser.click(f"button[aria-label='Retry {letter}']")
     browser.until(lambda: len(site.hub.graph.log.accepted) > sent, "the answer")
-    browser.until(lambda: any(word in browser.text(".retried .badge") for word in ("accepted", "sent", "delivered")))
+    browser.until(
+        lambda: any(word in browser.text(".followed .badge") for word in ("accepted", "sent", "delivered", "read"))
+    )
     browser.until_text("No dead letters")
     assert site.hub.texts[-1] == WORDS
 

@@ -283,7 +283,7 @@ async def test_lists_keep_to_the_business_that_is_chosen(operator: Operator, let
     assert await operator.items("dead-letters/reasons", business="b103") == [{"reason": "too old", "count": 1}]
     assert await operator.items("conversations", business="b101") == []
     assert len(await operator.items("conversations", business="b102")) == 1
-    assert await operator.items("stories/businesses") == ["b101", "b102", "b103"]
+    assert await operator.items("businesses/names") == ["b101", "b102", "b103"]
 
 
 async def test_dead_letters_are_filtered_and_come_in_pages(operator: Operator, letters: Letters) -> None:

@@ -79,6 +79,7 @@ def test_answered_message_tells_each_step_and_how_long_it_took() -> None:
     ]
     assert timeline.reply_s == 1.75
     assert [step.kind for step in timeline.steps if step.clock is Clock.META] == [Kind.WRITTEN, Kind.SENT]
+    assert [step.kind for step in timeline.steps if step.is_rough] == [Kind.RECEIVED, Kind.SENT], "next to Meta's times"
 
 
 def test_delivery_stays_behind_the_send_however_wrong_the_clocks_are() -> None:

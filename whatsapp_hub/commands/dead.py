@@ -15,7 +15,8 @@ from whatsapp_hub.commands.failures import FAILED, Failure, unknown_business
 from whatsapp_hub.commands.printing import json_option, plain, print_fields, print_json
 from whatsapp_hub.database import Database
 from whatsapp_hub.inbox.dead import DeadLetter, DeadLetters
-from whatsapp_hub.inbox.timeline import Clock, Step, Timeline, say_duration
+from whatsapp_hub.inbox.dead_advice import advise
+from whatsapp_hub.inbox.timeline import Step, Timeline, say_duration
 
 #: So many are retried or discarded by one ``--all``.
 MOST_AT_ONCE: Final = 100_000
@@ -78,7 +79,7 @@ def show_letter(*, letter_id: str, as_json: bool) -> None:
         return letter, timeline, businesses.get(letter.phone_number_id)
 
     letter, timeline, business = run_on_database(read_settings(tenants=False), work)
-    shown: dict[str, object] = asdict(letter) | {"business": business}
+    shown: dict[str, object] = asdict(letter) | {"business": business, "do": advise(letter.reason)}
     if as_json:
         facts: list[dict[str, object]] = [{"at": None, "what": fact} for fact in timeline.facts]
         shown["timeline"] = facts + [
@@ -86,7 +87,7 @@ def show_letter(*, letter_id: str, as_json: bool) -> None:
         ]
         print_json(shown)
         return
-    print_fields({name: _readable(shown[name]) for name in ("id", "business", "reason", "members")})
+    print_fields({name: _readable(shown[name]) for name in ("id", "business", "reason", "do", "members")})
     for fact in timeline.facts:
         click.echo(f"  {'-':<20}  {'':>{_SINCE_WIDTH}}  {plain(fact)}")
     for step in timeline.steps:
@@ -128,7 +129,7 @@ def _apply(
         raise click.UsageError("name the letters by their ids, or all with --all (and --business); not both.")
     if options["all_letters"]:
         letters = run_on_database(settings, lambda database: _find(database, options["sub_domain"], MOST_AT_ONCE))
-        ids = [letter.id for letter in letters]
+        ids = [letter.id for letter in reversed(letters)]  # those of one conversation keep their order
         if ids and not options["yes"]:
             click.confirm(f"{verb.capitalize()} {len(ids)} dead letter{'s' * (len(ids) > 1)}?", abort=True, err=True)
 
@@ -191,7 +192,7 @@ def _since(step: Step) -> str:
     """Say how long it took since the step before."""
     if step.since_s is None:
         return ""
-    return say_duration(step.since_s, whole_seconds=step.clock is Clock.META)
+    return say_duration(step.since_s, whole_seconds=step.is_rough)
 
 
 def _time(when: datetime) -> str:

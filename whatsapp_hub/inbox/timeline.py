@@ -100,7 +100,8 @@ class Step:
     at: datetime | None  #: None where Meta told a time that no calendar has
     clock: Clock = Clock.HUB
     part: int | None = None  #: counts from 0
-    since_s: float | None = None  #: seconds since the step before; of Meta's steps right to a second
+    since_s: float | None = None  #: seconds since the step before
+    is_rough: bool = False  #: that is right to a second only, since Meta tells whole ones
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,13 +142,20 @@ def _in_order(steps: Sequence[Step]) -> tuple[Step, ...]:
         return max(step.at + _LATEST_IN_SECOND, earliest)
 
     ordered: list[Step] = []
-    before: datetime | None = None
+    before: Step | None = None
     order = list(Kind)
     for step in sorted(steps, key=lambda step: (key(step), order.index(step.kind))):
-        since_s = max(0.0, (step.at - before).total_seconds()) if step.at and before else None
-        ordered.append(replace(step, since_s=since_s))
-        before = step.at or before
+        ordered.append(step if before is None else _measured(step, before))
+        before = step if step.at is not None else before
     return tuple(ordered)
+
+
+def _measured(step: Step, before: Step) -> Step:
+    """Tell how long a step took since the one before."""
+    if step.at is None or before.at is None:
+        return step
+    since_s = max(0.0, (step.at - before.at).total_seconds())
+    return replace(step, since_s=since_s, is_rough=Clock.META in {step.clock, before.clock})
 
 
 def _arrivals(document: Mapping[str, Any]) -> Iterator[Step]:
@@ -214,7 +222,7 @@ def _facts(document: Mapping[str, Any]) -> Iterator[str]:
     origin = document.get("origin")
     if origin:
         yield f"sent by the business itself, with its API key {origin['key']}"
-    elif attempts or document["state"] != State.DONE.value:
+    elif attempts > 1 or document["state"] != State.DONE.value:  # one is what everybody expects of an answered message
         yield f"asked for an answer {_times(attempts)}"
     if deliveries:
         more = f"{deliveries} more time{'s' * (deliveries != 1)}"

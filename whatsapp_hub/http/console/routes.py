@@ -22,7 +22,7 @@ API: Final = (
     ("GET", "businesses/activity", show_activity),
     ("POST", "businesses/switch", switch_business),
     ("POST", "cache/clear", clear_cache),
-    ("GET", "stories/businesses", stories.list_businesses),
+    ("GET", "businesses/names", stories.list_names),
     ("GET", "conversations", stories.list_conversations),
     ("GET", "conversations/{reference}", stories.show_conversation),
     ("POST", "conversations/{reference}/words", stories.tell_conversation_words),

@@ -12,7 +12,6 @@ from datetime import datetime
 from typing import Any, Final
 
 from aiohttp import web
-from pydantic import SecretStr
 
 from whatsapp_hub.cloud_api.messages import conversation_id, customer_of, phone_number_id_of
 from whatsapp_hub.database import Database
@@ -26,6 +25,7 @@ from whatsapp_hub.inbox.dead import DeadLetters
 from whatsapp_hub.inbox.erasable import read_customer
 from whatsapp_hub.inbox.message_log import MOST_CONVERSATIONS, MOST_MESSAGES, Conversation, MessageLog
 from whatsapp_hub.inbox.outbound import ID_PREFIX
+from whatsapp_hub.settings import Settings
 from whatsapp_hub.tenants.numbers import Numbers
 
 logger = logging.getLogger("console")
@@ -68,21 +68,20 @@ class Stories:
         return conversation
 
 
-def make_stories(
-    database: Database, token: SecretStr, business_of: Callable[[str], str | None], *, fallback: str | None
-) -> Stories:
-    """Put together what the handlers work with; ``fallback`` is the number that the environment names."""
-    references = References(token)
+def make_stories(database: Database, settings: Settings, business_of: Callable[[str], str | None]) -> Stories:
+    """Put together what the handlers work with, which nobody reaches without an admin token."""
+    assert settings.admin_token is not None  # noqa: S101 - checked before
+    references = References(settings.admin_token)
     return Stories(
         log=MessageLog(database),
         letters=DeadLetters(database),
-        numbers=Numbers(database, fallback=fallback or None),
+        numbers=Numbers(database, fallback=settings.whatsapp_phone_number_id or None),
         names=views.Names(business_of=business_of, reference_to=references.make),
         references=references,
     )
 
 
-async def list_businesses(request: web.Request) -> web.Response:
+async def list_names(request: web.Request) -> web.Response:
     """Answer with the subdomains, to choose one."""
     return json_answer({"items": await request.app[keys.STORIES].numbers.sub_domains(), "more": None})
 

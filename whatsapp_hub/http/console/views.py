@@ -133,6 +133,7 @@ def _step_view(step: Step) -> Json:
         "words": step.words,
         "at": told(step.at),
         "since_s": step.since_s,
+        "is_rough": step.is_rough,
         "clock": step.clock.value,
         "part": step.part,
     }

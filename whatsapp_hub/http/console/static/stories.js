@@ -34,7 +34,7 @@ export function customer(outlined) {
 
 /** Make a field to choose a business with; `changed` is called with its subdomain, or with "". */
 export async function businessChoice(chosen, changed) {
-  const { items } = await getJson("/console/api/stories/businesses");
+  const { items } = await getJson("/console/api/businesses/names");
   const options = items.map((name) => h("option", { value: name, selected: name === chosen }, name));
   const select = h("select", { id: "business", change: () => changed(select.value) },
     h("option", { value: "" }, "All businesses"), ...options);
@@ -48,12 +48,17 @@ export function field(title, input) {
 
 /** Draw the steps of a message as a line from top to bottom: the longer a step took, the longer its piece. */
 export function timeline({ steps }) {
-  const longest = Math.max(...steps.map((step) => (step.clock === "hub" ? step.since_s ?? 0 : 0)));
+  const longest = Math.max(...steps.map((step) => (isOurs(step) ? step.since_s : 0)));
   return h("ol", { class: "steps" }, ...steps.map((step) => stepLine(step, longest)));
 }
 
+/** Whether a step's time was the hub's to spend, and is known well: nobody waits for an operator's hand. */
+function isOurs(step) {
+  return step.since_s !== null && !step.is_rough && step.kind !== "retried";
+}
+
 function stepLine(step, longest) {
-  const isLongest = step.clock === "hub" && longest > 0.05 && step.since_s === longest;
+  const isLongest = longest > NOTABLE_S && isOurs(step) && step.since_s === longest;
   const line = h("li", { class: [step.kind, step.clock, isLongest && "longest"].filter(Boolean).join(" ") },
     step.since_s !== null && h("span", { class: "since" }, howLong(step),
       isLongest && h("span", { class: "unseen" }, ", the longest step")),
@@ -65,10 +70,11 @@ function stepLine(step, longest) {
   return line;
 }
 
+const NOTABLE_S = 0.05;
 const CLOCKS = { hub: "by the hub's clock", meta: "by Meta's clock, to the second", database: "by the database's clock" };
 
-function howLong({ clock, since_s: since }) {
-  if (clock === "meta") return since < 1 ? "under 1 s" : duration(Math.round(since)).replace(".0 s", " s");
+function howLong({ is_rough: isRough, since_s: since }) {
+  if (isRough) return since < 1 ? "under 1 s" : duration(Math.round(since)).replace(".0 s", " s");
   return `+${duration(since)}`;
 }
 
@@ -107,23 +113,6 @@ export function said({ asked, answered }) {
     asked && h("p", { class: "bubble asked" }, h("span", { class: "unseen" }, "The customer: "), asked),
     ...answered.map((text) => h("p", { class: "bubble answered" }, h("span", { class: "unseen" }, "The answer: "), text)),
     !asked && !answered.length && h("p", { class: "hint" }, "Nothing was said."));
-}
-
-/** Ask before something is done that cannot be undone; resolves to whether it is wanted. */
-export function confirmed(title, paragraphs, verb) {
-  return new Promise((resolve) => {
-    const dialog = h("dialog", { class: "card stack", "aria-labelledby": "question", close: () => {
-      dialog.remove();
-      resolve(dialog.returnValue === "yes");
-    } },
-      h("h2", { id: "question" }, title),
-      ...paragraphs.map((text) => h("p", {}, text)),
-      h("form", { method: "dialog", class: "row end" },
-        h("button", { class: "second", value: "no", autofocus: true }, "Keep"),
-        h("button", { class: "bad", value: "yes" }, verb)));
-    document.body.append(dialog);
-    dialog.showModal();
-  });
 }
 
 /** Begin words with a capital. */

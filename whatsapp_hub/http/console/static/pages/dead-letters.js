@@ -2,8 +2,8 @@
 
 import { getJson, postJson } from "../api.js";
 import { h, put, table } from "../dom.js";
-import { announce, keepDoing, press, when } from "../frame.js";
-import { businessChoice, businessName, confirmed, field, messagePage, standing } from "../stories.js";
+import { announce, ask, keepDoing, press, when } from "../frame.js";
+import { businessChoice, businessName, field, messagePage, standing } from "../stories.js";
 import { count, plural } from "../words.js";
 import { loss } from "./message.js";
 
@@ -132,7 +132,7 @@ export async function show(page) {
 
   async function actOn(verb, ids) {
     const stands = letters.filter(({ id }) => ids.includes(id)).reduce((sum, one) => sum + 1 + one.members, 0);
-    if (verb === "discard" && !await confirmed(`Discard ${plural(ids.length, "dead letter")}?`, loss(stands), "Discard")) return;
+    if (verb === "discard" && !await ask(`Discard ${plural(ids.length, "dead letter")}?`, loss(stands), "Discard")) return;
     let [done, gone] = [0, 0];
     const inOrder = letters.map(({ id }) => id).filter((id) => ids.includes(id)).reverse(); // the oldest first
     for (let at = 0; at < inOrder.length; at += AT_ONCE) {
@@ -148,7 +148,7 @@ export async function show(page) {
     if (followed.size) watch();
   }
   async function actOnAll(verb) {
-    if (verb === "discard" && !await confirmed("Discard all dead letters that fit?", ["None of these messages will get an answer: not now, and not by a later retry."], "Discard all")) return;
+    if (verb === "discard" && !await ask("Discard all dead letters that fit?", "None of these messages will get an answer: not now, and not by a later retry.", "Discard all")) return;
     const before = new Date().toISOString();
     let done = 0;
     for (let answer = { more: true }; answer.more;) {
@@ -185,7 +185,7 @@ export async function show(page) {
 const DONE = { retry: "put back", discard: "discarded" };
 
 function retried(messages) {
-  return h("section", { class: "retried stack", "aria-labelledby": "retried" },
+  return h("section", { class: "followed stack", "aria-labelledby": "retried" },
     h("h2", { id: "retried" }, "Retried from here"),
     h("ul", { class: "plain" }, ...messages.map((one) => h("li", { class: "row" },
       standing(one.standing), h("a", { class: "id", href: messagePage(one.id) }, one.id),

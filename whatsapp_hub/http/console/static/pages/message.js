@@ -2,8 +2,8 @@
 
 import { getJson, postJson } from "../api.js";
 import { h, put } from "../dom.js";
-import { announce, keepDoing, press } from "../frame.js";
-import { businessName, confirmed, conversationPage, customer, customerRevealer, messagePage, revealer, said, standing,
+import { announce, ask, keepDoing, press } from "../frame.js";
+import { businessName, conversationPage, customer, customerRevealer, messagePage, revealer, said, standing,
   timeline, upper } from "../stories.js";
 import { duration, moment, plural } from "../words.js";
 
@@ -80,7 +80,7 @@ function whatToDo(message, done) {
   };
   const retry = h("button", { type: "button", click: () => press(retry, act("retry")) }, "Retry");
   const discard = h("button", { type: "button", class: "bad", click: () => press(discard, async () => {
-    if (await confirmed("Discard this dead letter?", loss(1 + message.members.length), "Discard")) await act("discard")();
+    if (await ask("Discard this dead letter?", loss(1 + message.members.length), "Discard")) await act("discard")();
   }) }, "Discard");
   return h("section", { class: "card stack", "aria-labelledby": "todo" },
     h("h2", { id: "todo" }, "It was not answered"), h("p", {}, message.advice), h("div", { class: "row" }, retry, discard));
@@ -88,10 +88,7 @@ function whatToDo(message, done) {
 
 /** Say what is lost by discarding dead letters that stand for so many messages. */
 export function loss(messages) {
-  return [
-    `${plural(messages, "message")} will get no answer: not now, and not by a later retry.`,
-    "What was written can be read here until it expires, as any message that is done.",
-  ];
+  return `${plural(messages, "message")} will get no answer: not now, and not by a later retry. What was written can be read here until it expires.`;
 }
 
 const DONE = { retry: "Put back. It is answered within seconds.", discard: "Discarded." };
