@@ -120,7 +120,7 @@ async def open_demo(
     graph.control.tokens = {sample.phone_number_id: sample.access_token for sample in SAMPLES}
     graph.statuses.target = WebhookTarget(url=f"{hub.address}/whatsapp_response", secret=keys.app.encode())
     stand_in = graph.make_app()
-    if extras is not None:
+    if extras:
         extras.add_routes(stand_in)
     async with (
         connect(database_uri, database_name, max_pool_size=4, min_pool_size=0) as database,
@@ -128,17 +128,11 @@ async def open_demo(
     ):
         vault = Vault(keys.encryption)
         await _write_samples(database, vault)
-        more, environ = ({}, {}) if extras is None else extras.adapt(graph_address)
-        settings = {
-            "mongodb_uri": database_uri,
-            "mongodb_db_name": database_name,
-            "graph_api_base_url": graph_address,
-            **keys.settings(),
-            **_SETTINGS,
-            **more,
-        }
-        page = extras.page if extras is not None else None
-        async with _running(hub.keep_running(settings, environ=environ, playground=page)) as running:
+        more, environ = extras.adapt(graph_address) if extras else ({}, {})
+        places = {"mongodb_uri": database_uri, "mongodb_db_name": database_name, "graph_api_base_url": graph_address}
+        settings = {**_SETTINGS, **places, **keys.settings(), **more}
+        work = hub.keep_running(settings, environ=environ, playground=extras.page if extras else None)
+        async with _running(work) as running:
             await _wait_until_ready(hub, running)
             yield Demo(
                 address=hub.address,
