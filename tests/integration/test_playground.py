@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import AsyncIterator, Iterator
 from contextlib import closing
 from pathlib import Path
-from textwrap import dedent
 
 import aiohttp
+import orjson
 import pytest
 
 from whatsapp_hub.database import Database
@@ -152,19 +154,21 @@ async def test_playground_is_found_by_way_of_the_hub(
             assert "playground" in await answer.text()
 
 
-def test_hub_ends_with_the_demo_that_is_killed() -> None:
-    code = """
-        import socket, time
-        from whatsapp_hub.demo.hub_process import HubProcess
-        with socket.create_server(("127.0.0.1", 0)) as listener, HubProcess(listener) as hub:
-            print(hub.pid, flush=True)
-            time.sleep(60)
-    """
-    parent = subprocess.Popen([sys.executable, "-c", dedent(code)], stdout=subprocess.PIPE, text=True)
-    assert parent.stdout is not None
-    with parent:
-        pid = int(parent.stdout.readline())
-        parent.send_signal(signal.SIGKILL)
+def test_hub_ends_with_the_demo_that_is_killed(tmp_path: Path) -> None:
+    demo = subprocess.Popen(
+        [sys.executable, "-m", "whatsapp_hub", "demo", "--port", "0", "--no-browser"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env={**os.environ, "TMPDIR": str(tmp_path)},  # nobody is left to clean up
+    )
+    assert demo.stdout is not None
+    with demo:
+        url = next(found[1] for line in demo.stdout if (found := re.match(r"Playground: +(\S+) ", line)))
+        with urllib.request.urlopen(f"{url}events", timeout=10) as events:
+            pid = orjson.loads(events.readline().removeprefix(b"data: "))["hub"]["pid"]
+        assert _is_alive(pid)
+        demo.send_signal(signal.SIGKILL)
     deadline = time.monotonic() + 15
     while _is_alive(pid) and time.monotonic() < deadline:
         time.sleep(0.02)

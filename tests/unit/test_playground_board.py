@@ -76,6 +76,7 @@ def test_message_that_is_called_answered_and_never_reached_graph_is_lost() -> No
     board.add(message("1", acked_at=100.0, looked_at=late, document={"state": "done", "outcome": "replied"}))
     board.add(message("2", acked_at=100.0, looked_at=late, document={"state": "active", "stage": "backoff"}))
     assert board.sums()["lost"] == 1
+    assert len(board.unsettled()) == 2  # looked at until it is mended
 
 
 def test_forged_message_is_none() -> None:

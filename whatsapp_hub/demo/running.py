@@ -35,6 +35,7 @@ _TIMING: Final = {
     "retry_base_s": 0.5,
     "retry_max_s": 2.0,
 }
+_SETTINGS: Final = {"assistant": "echo", "timing": _TIMING, "log_format": "text", "log_level": "WARNING"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +78,19 @@ class Demo:
         )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Secrets:
+    """The secrets of one run."""
+
+    encryption: str = field(default_factory=lambda: secrets.token_hex(16), repr=False)
+    app: str = field(default_factory=lambda: secrets.token_hex(16), repr=False)
+    admin: str = field(default_factory=lambda: secrets.token_hex(16), repr=False)
+
+    def settings(self) -> dict[str, str]:
+        """Return them as the hub's settings."""
+        return {"encryption_secret": self.encryption, "whatsapp_app_secret": self.app, "admin_token": self.admin}
+
+
 class Extras(Protocol):
     """What the playground adds to the demo."""
 
@@ -101,40 +115,29 @@ async def open_demo(
         DemoFailed: it does not get ready.
 
     """
-    encryption_secret, app_secret, admin_token = (secrets.token_hex(16) for _ in range(3))
+    keys = _Secrets()
     graph = GraphStandIn()
     graph.control.tokens = {sample.phone_number_id: sample.access_token for sample in SAMPLES}
+    graph.statuses.target = WebhookTarget(url=f"{hub.address}/whatsapp_response", secret=keys.app.encode())
     stand_in = graph.make_app()
-    if extras is not None:
+    if extras:
         extras.add_routes(stand_in)
     async with (
         connect(database_uri, database_name, max_pool_size=4, min_pool_size=0) as database,
         open_server(stand_in) as graph_address,
     ):
-        vault = Vault(encryption_secret)
+        vault = Vault(keys.encryption)
         await _write_samples(database, vault)
-        more, environ = ({}, {}) if extras is None else extras.adapt(graph_address)
-        settings = {
-            "mongodb_uri": database_uri,
-            "mongodb_db_name": database_name,
-            "encryption_secret": encryption_secret,
-            "whatsapp_app_secret": app_secret,
-            "admin_token": admin_token,
-            "assistant": "echo",
-            "graph_api_base_url": graph_address,
-            "timing": _TIMING,
-            "log_format": "text",
-            "log_level": "WARNING",
-            **more,
-        }
-        graph.statuses.target = WebhookTarget(url=f"{hub.address}/whatsapp_response", secret=app_secret.encode())
-        page = extras.page if extras is not None else None
-        async with _running(hub.keep_running(settings, environ=environ, playground=page)) as running:
+        more, environ = extras.adapt(graph_address) if extras else ({}, {})
+        places = {"mongodb_uri": database_uri, "mongodb_db_name": database_name, "graph_api_base_url": graph_address}
+        settings = {**_SETTINGS, **places, **keys.settings(), **more}
+        work = hub.keep_running(settings, environ=environ, playground=extras.page if extras else None)
+        async with _running(work) as running:
             await _wait_until_ready(hub, running)
             yield Demo(
                 address=hub.address,
-                app_secret=app_secret,
-                admin_token=admin_token,
+                app_secret=keys.app,
+                admin_token=keys.admin,
                 graph=graph,
                 database=database,
                 hub=hub,

@@ -11,7 +11,7 @@ from typing import Any, Final
 import orjson
 
 from whatsapp_hub.demo.playground.records import Message, Reply
-from whatsapp_hub.inbox.document import Outcome, State
+from whatsapp_hub.inbox.document import State
 
 MOST_MESSAGES: Final = 2_000  #: in memory; of those before only the sums are kept
 MOST_SHOWN: Final = 300
@@ -145,7 +145,7 @@ class Board:
         if message.acked_at is None:
             return
         yield "acknowledged"
-        if self._replies_to(message) or message.outcome in {Outcome.NO_REPLY.value, Outcome.DISCARDED.value}:
+        if self._replies_to(message) or message.is_silent:
             yield "answered"
         elif message.state == State.DEAD.value:
             yield "dead"

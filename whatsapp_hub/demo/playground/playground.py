@@ -83,9 +83,11 @@ class Playground:
                     task.cancel()
 
     async def set_graph(self, wanted: Graph) -> None:
-        """Change how Graph answers."""
-        if renewed := self.switches.set_graph(wanted):
-            await self.demo.renew_tokens(renewed)
+        """Change how Graph answers. Raises ``DatabaseError``: the businesses did not get the tokens that they need."""
+        if self.switches.graph is Graph.REFUSES_TOKENS:
+            with pymongo.timeout(LOOK_TIMEOUT_S):
+                await self.demo.renew_tokens(self.switches.renew_tokens())
+        self.switches.set_graph(wanted)
 
     def kill(self, when: Kill) -> None:
         """Kill the hub's process."""

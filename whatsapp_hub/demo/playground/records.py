@@ -18,7 +18,6 @@ FIELDS: Final = {
     "reason": 1,
     "arrival": 1,
     "times": 1,
-    "deliveries": 1,
     "parts.posted": 1,
 }
 _NS: Final = 1e9
@@ -93,6 +92,11 @@ class Message:
         """Of its document."""
         return str(self.document.get("outcome", ""))
 
+    @property
+    def is_silent(self) -> bool:
+        """Whether it is ended and nobody is to answer it."""
+        return self.outcome in {Outcome.NO_REPLY.value, Outcome.DISCARDED.value}
+
     def note(self) -> str:
         """Say what it waits for, or why it died."""
         if self.refused:
@@ -146,7 +150,9 @@ class Message:
         """Whether nothing more is to be expected."""
         if self.refused:
             return True
-        return self.state == State.DONE.value and all(reply.rank >= _READ for reply in replies)
+        if self.state != State.DONE.value:
+            return False
+        return self.is_silent or (bool(replies) and all(reply.rank >= _READ for reply in replies))
 
 
 def _seconds(times: Mapping[str, int], name: str) -> float | None:

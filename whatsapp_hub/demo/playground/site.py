@@ -10,6 +10,7 @@ from typing import Any, Final
 import orjson
 from aiohttp import hdrs, web
 
+from whatsapp_hub.database import DatabaseError
 from whatsapp_hub.demo.playground.picture import draw_sunset
 from whatsapp_hub.demo.playground.playground import Playground
 from whatsapp_hub.demo.playground.switches import Graph, Kill
@@ -122,7 +123,7 @@ class _Site:
             return _refuse(400, f"{error} is missing")
         except (ValueError, TypeError) as error:
             return _refuse(400, str(error))
-        except StoreUnavailable:
+        except (StoreUnavailable, DatabaseError):
             return _refuse(503, "the database does not answer; try again in a moment")
         return web.json_response({})
 

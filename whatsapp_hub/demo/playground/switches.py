@@ -29,7 +29,9 @@ class Graph(StrEnum):
 
     WORKS = "works"
     DOWN = "down"  #: 503, whatever is sent
-    REFUSES_TOKENS = "token"  #: as after a password was changed: every business is held until it has another token
+    #: As after a password was changed: the old tokens are worthless for ever, and a business is held until it has a
+    #: new one.
+    REFUSES_TOKENS = "token"
     UNDELIVERABLE = "undeliverable"  #: refuses the next message for good
 
 
@@ -71,15 +73,18 @@ class Switches:
             "canPauseDatabase": self._database_pid is not None,
         }
 
-    def set_graph(self, wanted: Graph) -> dict[str, str] | None:
-        """Change how Graph answers; return new tokens, by number, where businesses need them."""
+    def renew_tokens(self) -> Mapping[str, str]:
+        """Make a new token for each number, the only one that Graph takes from now on, and return them."""
         control = self._graph.control
-        renewed = None
-        if wanted is Graph.REFUSES_TOKENS or self.graph is Graph.REFUSES_TOKENS:
-            # Who changes a password makes the old tokens worthless for ever: a business needs a new one.
-            renewed = {number: f"EAAdemo{secrets.token_hex(12)}" for number in control.tokens or {}}
-            control.tokens = renewed
+        control.tokens = {number: f"EAAdemo{secrets.token_hex(12)}" for number in control.tokens or {}}
+        return control.tokens
+
+    def set_graph(self, wanted: Graph) -> None:
+        """Change how Graph answers."""
+        control = self._graph.control
         control.faults.clear()
+        if wanted is Graph.REFUSES_TOKENS:
+            self.renew_tokens()  # and tell nobody
         if wanted is Graph.DOWN:
             control.faults.arm(
                 Fault(status=503, code=_UNAVAILABLE, times=None),
@@ -88,7 +93,6 @@ class Switches:
         if wanted is Graph.UNDELIVERABLE:
             control.faults.arm(Fault(code=_UNDELIVERABLE))
         self.graph = wanted
-        return None if wanted is Graph.REFUSES_TOKENS else renewed
 
     def set_slow(self, *, slow: bool) -> None:
         """Have the assistant think long, or not."""
