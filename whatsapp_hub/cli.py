@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 import click
+from click.shell_completion import CompletionItem
 
 from whatsapp_hub import __version__
 from whatsapp_hub.commands.failures import as_failure
@@ -46,6 +47,11 @@ class Commands(click.Group):
             return None
         command: click.Command = importlib.import_module(f"whatsapp_hub.commands.{cmd_name.replace('-', '_')}").command
         return command
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Complete names without loading what they name: a shell waits for this."""
+        names = [CompletionItem(name) for name in COMMANDS if name.startswith(incomplete) and name != "manual"]
+        return names + click.Command.shell_complete(self, ctx, incomplete)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command that was asked for."""

@@ -15,7 +15,7 @@ from whatsapp_hub.commands.business_lines import CLEAR, write_line
 from whatsapp_hub.commands.completion import complete_sub_domain
 from whatsapp_hub.commands.database import read_settings, run_on_database
 from whatsapp_hub.commands.failures import FAILED, Failure, unknown_business
-from whatsapp_hub.commands.printing import plain
+from whatsapp_hub.commands.printing import plain, progress
 from whatsapp_hub.commands.tenants import BusinessDocuments, Document, find_secrets, open_vault
 from whatsapp_hub.errors import VaultError
 from whatsapp_hub.tenants.vault import Vault
@@ -56,8 +56,8 @@ def export_businesses(ctx: click.Context, /, **options: Any) -> None:
         run_on_database(settings, lambda one: BusinessDocuments(one).find_all()), options["sub_domains"]
     )
     vault, faults = open_vault(settings), list[str]()
-    with _open_output(path) as write, click.progressbar(documents, label="Exporting", file=sys.stderr) as bar:
-        for document in bar:
+    with _open_output(path) as write:
+        for document in progress("Exporting", documents):
             secrets = dict(_read_secrets(document, vault, options["secrets"], faults))
             write(write_line(document, secrets))
     for fault in faults:

@@ -14,7 +14,7 @@ import click
 from whatsapp_hub.commands.business_lines import Change, LineInvalid, Planner
 from whatsapp_hub.commands.database import read_settings, run_on_database
 from whatsapp_hub.commands.failures import FAILED, Failure
-from whatsapp_hub.commands.printing import json_option, plain, print_json
+from whatsapp_hub.commands.printing import json_option, plain, print_json, progress
 from whatsapp_hub.commands.tenants import BusinessDocuments, open_vault
 from whatsapp_hub.database import Database
 from whatsapp_hub.settings import Settings
@@ -110,14 +110,13 @@ def _note(change: Change, outcome: Outcome) -> None:
 
 async def _apply(database: Database, changes: Sequence[tuple[int, Change]], outcome: Outcome) -> None:
     documents = BusinessDocuments(database)
-    with click.progressbar(changes, label="Importing", file=sys.stderr) as bar:
-        for number, change in bar:
-            try:
-                await _write(documents, change)
-            except Failure as failure:  # somebody else has written meanwhile
-                outcome.faults.append(Fault(line=number, words=failure.message))
-            else:
-                _note(change, outcome)
+    for number, change in progress("Importing", changes):
+        try:
+            await _write(documents, change)
+        except Failure as failure:  # somebody else has written meanwhile
+            outcome.faults.append(Fault(line=number, words=failure.message))
+        else:
+            _note(change, outcome)
 
 
 async def _write(documents: BusinessDocuments, change: Change) -> None:

@@ -54,6 +54,8 @@ async def check_secret(database: Database, settings: Settings) -> Finding:
 def judge_secret(documents: Sequence[Document], vault: Vault) -> Finding:
     """Tell a wrong secret, which opens nothing, from businesses whose secrets were stored wrongly."""
     opened = Counter(_opens(vault, stored) for document in documents for _, stored in find_secrets(document))
+    if not opened:
+        return ok("encryption", "no secret is stored yet")
     if opened[False] and not opened[True]:
         words = f"ENCRYPTION_SECRET opens none of the {opened.total()} secrets in the businesses' documents"
         remedy = "write the one of the program that stores them; a former one belongs into ENCRYPTION_SECRETS_OLD"

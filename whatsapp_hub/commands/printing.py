@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TypeVar
 
@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
 
 _JSON: Final = orjson.OPT_INDENT_2 | orjson.OPT_UTC_Z | orjson.OPT_OMIT_MICROSECONDS
 _UNITS: Final = (("day", 86_400), ("hour", 3600), ("minute", 60))
@@ -28,6 +29,12 @@ def json_option(form: str, keys: Sequence[str]) -> Callable[[F], F]:
 def print_json(value: object) -> None:
     """Print JSON for programs: times as ISO 8601 in UTC, to the second."""
     click.echo(orjson.dumps(value, option=_JSON))
+
+
+def progress(label: str, items: Sequence[T]) -> Iterator[T]:
+    """Yield the items with a progress bar on stderr, at a terminal only: there somebody waits."""
+    with click.progressbar(items, label=label, file=sys.stderr, hidden=not sys.stderr.isatty()) as bar:
+        yield from bar
 
 
 def in_words(span: timedelta) -> str:

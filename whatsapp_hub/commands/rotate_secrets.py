@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from collections.abc import Callable
 from typing import Final
@@ -11,7 +10,7 @@ import click
 
 from whatsapp_hub.commands.database import read_settings, run_on_database
 from whatsapp_hub.commands.failures import FAILED
-from whatsapp_hub.commands.printing import json_option, plain, print_json
+from whatsapp_hub.commands.printing import json_option, plain, print_json, progress
 from whatsapp_hub.commands.tenants import BusinessDocuments, Document, find_secrets, open_vault
 from whatsapp_hub.database import Database
 from whatsapp_hub.errors import VaultError
@@ -76,15 +75,13 @@ def _print(count: Counter[str], *, dry_run: bool) -> None:
 async def _rotate(database: Database, vault: Vault, *, dry_run: bool) -> Counter[str]:
     documents = BusinessDocuments(database)
     count: Counter[str] = Counter()
-    found = await documents.find_all()
-    with click.progressbar(found, label="Businesses", file=sys.stderr) as bar:
-        for document in bar:
-            for path, stored in find_secrets(document):
-                outcome = await _renew(None if dry_run else documents, document, path, stored, vault.renew)
-                count[outcome] += 1
-                if outcome == "unreadable":
-                    name = plain(str(document.get("subDomain") or document["_id"]))
-                    click.echo(f"{name}: {path} does not decrypt", err=True)
+    for document in progress("Businesses", await documents.find_all()):
+        for path, stored in find_secrets(document):
+            outcome = await _renew(None if dry_run else documents, document, path, stored, vault.renew)
+            count[outcome] += 1
+            if outcome == "unreadable":
+                name = plain(str(document.get("subDomain") or document["_id"]))
+                click.echo(f"{name}: {path} does not decrypt", err=True)
     return count
 
 
