@@ -51,6 +51,8 @@ def explain(words: Sequence[str]) -> str | None:
     command: click.Command = hub
     context = click.Context(hub)
     for word in words:
+        if word.startswith("["):  # of a usage line: what follows is the reader's
+            return None
         if word.startswith("-"):
             name = word.partition("=")[0]
             known = {option for parameter in command.get_params(context) for option in parameter.opts}
