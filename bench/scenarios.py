@@ -114,7 +114,7 @@ ANSWERED: Final = Scenario(
     max_ratio=2.0,
 )
 
-_LOAD: Final = Plan(
+LOAD: Final = Plan(
     unit="answer",
     rate=500,
     connections=500,
@@ -129,20 +129,21 @@ _LOAD: Final = Plan(
 )
 
 
-def _load(name: str, *, typing: bool) -> Scenario:
+def _load(name: str, *, rate: float = 500, minutes: int = 1, typing: bool = False) -> Scenario:
     return Scenario(
         name=name,
-        title=f"500 messages/s over 500 connections for a minute, the assistant takes 0.5-2 s, Graph 150-400 ms,"
-        f" typing {'on' if typing else 'off'}",
+        title=f"500 connections, the assistant takes 0.5-2 s, Graph 150-400 ms:"
+        f" {rate:.0f}/s for {minutes} min, typing {'on' if typing else 'off'}",
         unit="answer",
-        plan=_LOAD,
+        plan=replace(LOAD, rate=rate, warm_up=int(5 * rate), measured=int(60 * minutes * rate)),
         hub=hub(assistant="openai", typing_indicator=typing),
         floor=None,
     )
 
 
 COSTS: Final = (ACK, NO_REPLY, ANSWERED)
-LOADS: Final = (_load("load", typing=False), _load("load-typing", typing=True))
+LOADS: Final = (_load("load"), _load("load-typing", typing=True))
+LONG_LOADS: Final = (_load("load-long", minutes=5), _load("load-double", rate=1_000))
 LOAD_LIMITS: Final = Limits()
 
 

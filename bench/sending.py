@@ -29,9 +29,10 @@ class Sender:
         self._changed = asyncio.Event()
         self.next = 0  #: the number of the next message
 
-    async def open(self, host: str, port: int, count: int) -> None:
-        """Open the connections."""
-        self._idle = await open_connections(count, host, port, self._answered)
+    async def open(self, host: str, ports: Sequence[int], count: int) -> None:
+        """Open the connections, as many to each port; they are used by turns."""
+        opened = [await open_connections(count // len(ports), host, port, self._answered) for port in ports]
+        self._idle = [connection for each in zip(*opened, strict=True) for connection in each]
 
     async def send_closed(self, limit: int) -> None:
         """Send all messages below ``limit``, every connection again as soon as it is answered; wait for all answers."""
