@@ -179,7 +179,7 @@ def draw_soak(told: Told) -> Figure:
     axes.set_xlabel("minutes, after three to warm up")
     axes.set_ylabel("MB")
     axes.set_title(
-        f"Memory at {soak['acked'] / (soak['window_s'] + 180):.0f} messages a second:"
+        f"Memory at {soak['units'] / soak['window_s']:.0f} messages a second:"
         f" {grows['per_hour']:+.1f} MB an hour (95 %: {grows['lowest']:+.1f} to {grows['highest']:+.1f})"
     )
     return figure
