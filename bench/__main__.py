@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ from bench.plan import Outcome
 from bench.processes import Cores, split_cores, stay_off
 from bench.profile import Recorder, profile_tables, read_samples
 from bench.report import cost_table, load_table, to_json
-from bench.scenarios import COSTS, LOAD_LIMITS, LOADS, LONG_LOADS, Scenario, lengthened, shortened
+from bench.scenarios import COSTS, LOAD_LIMITS, LOADS, LONG_LOADS, QUICK_FACTOR, Scenario, lengthened, shortened
 from bench.stage import run_once
 from bench.study import Context, Finding, Study
 from whatsapp_hub.demo.embedded import embedded
@@ -43,7 +44,6 @@ USUAL: Final = (
 )
 RESULTS: Final = Path(__file__).parent / "results"
 QUICK_PAIRS: Final = 2
-QUICK_FACTOR: Final = 4
 #: The comparisons and loads, and the others as they say.
 FULL_MINUTES: Final = 23 + sum(study.minutes for study in STUDIES)
 PROFILE_FACTOR: Final = 2  # for enough samples
@@ -173,6 +173,7 @@ def main(
     """Measure what the hub costs. Exits 1 if something was lost, refused or answered twice."""
     if sys.platform != "linux":
         raise click.ClickException("the bench reads the kernel's accounting in /proc and pins processes: Linux only")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # or its processes would stay behind
     console = Console()
     if not console.is_terminal:
         console = Console(width=MIN_WIDTH)

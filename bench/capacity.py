@@ -12,7 +12,7 @@ from rich.table import Table
 from bench.budget import Row
 from bench.pairs import KEPT_UP
 from bench.plan import Outcome
-from bench.scenarios import ANSWERED, GUIDE
+from bench.scenarios import ANSWERED, GUIDE, QUICK_FACTOR, shortened_peer
 from bench.stage import hub, run_once
 from bench.study import Context, Finding, Study
 
@@ -97,8 +97,8 @@ def measure_capacity(context: Context) -> Finding:
 
 
 def _ask_peer(context: Context) -> Outcome:
-    plan = replace(GUIDE.plan, connections=50, warm_up=50, measured=100) if context.quick else GUIDE.plan
-    outcome = run_once(GUIDE.subject, plan, context.cores)
+    peer = shortened_peer(GUIDE, QUICK_FACTOR) if context.quick else GUIDE
+    outcome = run_once(peer.subject, peer.plan, context.cores)
     context.say(f"capacity: the guide's architecture: {outcome.per_s:,.0f} answers/s")
     return outcome
 

@@ -9,6 +9,7 @@ from bench.plan import Plan
 from bench.stage import Subject, bare, hub
 
 LONG_S: Final = 3600
+QUICK_FACTOR: Final = 4  #: so much shorter is what is only to see that it works
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,11 +149,25 @@ LOAD_LIMITS: Final = Limits()
 
 
 def shortened(scenario: Scenario, factor: int) -> Scenario:
-    """Return the scenario with a window so many times shorter."""
+    """Return the scenario with a window so many times shorter; where a peer is slow, with less at once."""
     plan = scenario.plan
     return replace(
-        scenario, plan=replace(plan, measured=plan.measured // factor, warm_up=max(plan.warm_up // factor, 1_000))
+        scenario,
+        plan=replace(plan, measured=plan.measured // factor, warm_up=max(plan.warm_up // factor, 1_000)),
+        peers=tuple(shortened_peer(peer, factor) for peer in scenario.peers),
     )
+
+
+def shortened_peer(peer: Peer, factor: int) -> Peer:
+    """Return a peer that is offered so many times less."""
+    plan = peer.plan
+    less = replace(
+        plan,
+        connections=plan.connections // factor,
+        warm_up=plan.warm_up // factor,
+        measured=plan.measured // factor,
+    )
+    return replace(peer, plan=less)
 
 
 def lengthened(scenario: Scenario, factor: int) -> Scenario:
