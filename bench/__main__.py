@@ -17,7 +17,7 @@ import orjson
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from bench.budget import budget_table, cost_rows, load_rows
+from bench.budget import Row, budget_table, cost_rows, load_rows
 from bench.capacity import CAPACITY
 from bench.growth import GROWTH
 from bench.locusts import LOCUST
@@ -90,25 +90,24 @@ class Bench:
                     progress.console.print(cost_table(comparisons[-1]))
         return comparisons
 
-    def conclude(self, comparisons: Sequence[Comparison], findings: Mapping[str, Finding], json_file: Path) -> bool:
-        """Show the budget, write everything to a file; whether nothing happened that must not."""
+    def conclude(self, comparisons: Sequence[Comparison], findings: Mapping[str, Finding]) -> bool:
+        """Show the budget; whether nothing happened that must not."""
         loads = [comparison for comparison in comparisons if not comparison.scenario.floor]
         if loads:
             self.console.print(load_table(loads, LOAD_LIMITS))
-        rows = [row for comparison in comparisons for row in cost_rows(comparison)]
-        rows += [row for comparison in loads for row in load_rows(comparison, LOAD_LIMITS)]
-        rows += [row for finding in findings.values() for row in finding.rows]
-        if rows:
+        if rows := _all_rows(comparisons, findings):
             self.console.print(budget_table(rows))
         faults = [fault for comparison in comparisons for fault in comparison.faults]
         faults += [fault for finding in findings.values() for fault in finding.faults]
         for fault in faults:
             self.console.print(f"FAULT {fault}", style="bold red")
-        told = to_json(self.machine, comparisons, findings, rows)
+        return not faults
+
+    def save(self, comparisons: Sequence[Comparison], findings: Mapping[str, Finding], json_file: Path) -> None:
+        """Write all figures so far."""
+        told = to_json(self.machine, comparisons, findings, _all_rows(comparisons, findings))
         json_file.parent.mkdir(parents=True, exist_ok=True)
         json_file.write_bytes(orjson.dumps(told, option=orjson.OPT_INDENT_2))
-        self.console.print(f"all figures: {json_file}")
-        return not faults
 
     def study(self, study: Study, *, quick: bool) -> Finding:
         """Answer one of the other questions."""
@@ -136,6 +135,14 @@ class Bench:
         )
         for table in profile_tables(scenario.name, profile, outcome.cpu_us, scenario.unit):
             self.console.print(table)
+
+
+def _all_rows(comparisons: Sequence[Comparison], findings: Mapping[str, Finding]) -> list[Row]:
+    """Return the whole budget: of the comparisons, of the loads, of everything else."""
+    rows = [row for comparison in comparisons for row in cost_rows(comparison)]
+    loads = [comparison for comparison in comparisons if not comparison.scenario.floor]
+    rows += [row for comparison in loads for row in load_rows(comparison, LOAD_LIMITS)]
+    return rows + [row for finding in findings.values() for row in finding.rows]
 
 
 def describe(outcome: Outcome, unit: str) -> str:
@@ -190,9 +197,15 @@ def main(
         console.print(str(bench.machine))
         if not bench.cores.apart:
             console.print("only one core: the driver and the database take it from the hub, so latencies say nothing")
-        comparisons = bench.measure(scenarios, QUICK_PAIRS if quick else pairs)
-        findings = {study.name: bench.study(study, quick=quick) for study in studies}
-        if not bench.conclude(comparisons, findings, json_file or RESULTS / "latest.json"):
+        file = json_file or RESULTS / "latest.json"
+        comparisons, findings = bench.measure(scenarios, QUICK_PAIRS if quick else pairs), dict[str, Finding]()
+        for study in studies:
+            bench.save(comparisons, findings, file)
+            findings[study.name] = bench.study(study, quick=quick)
+        bench.save(comparisons, findings, file)
+        clean = bench.conclude(comparisons, findings)
+        console.print(f"all figures: {file}")
+        if not clean:
             sys.exit(1)
     except HubError as error:
         raise click.ClickException(str(error)) from error

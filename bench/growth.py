@@ -24,7 +24,6 @@ class Variant:
     """More, or less, of one thing."""
 
     name: str
-    beside: str  #: the name of the variant that it is compared with
     plan: Plan
     subject: Subject
 
@@ -53,12 +52,11 @@ _PLAN: Final = Plan(
 USUAL: Final = "1,000 businesses, no backlog, 2 turns of history, 1 process"
 
 
-def _variant(name: str, *, beside: str = USUAL, subject: Subject | None = None, **changes: float) -> Variant:
+def _variant(name: str, *, subject: Subject | None = None, **changes: float) -> Variant:
     plan = replace(_PLAN, **changes)  # type: ignore[arg-type]  # of Plan's own types
-    return Variant(name=name, beside=beside, plan=plan, subject=subject or _hub())
+    return Variant(name=name, plan=plan, subject=subject or _hub())
 
 
-_THIRD: Final = "1 process with a third of the messages"
 VARIANTS: Final = (
     _variant(USUAL),
     _variant("10 businesses", phone_numbers=10),
@@ -66,8 +64,8 @@ VARIANTS: Final = (
     _variant("10,000 businesses, cache for 10,000", phone_numbers=10_000, subject=_hub(business_cache_size=10_000)),
     _variant("backlog of 100,000 messages", backlog=100_000),
     _variant("1,000 turns of history", past_turns=1_000),
-    _variant(_THIRD, rate=RATE / 3),
-    _variant("3 processes on one core", beside=_THIRD, subject=_hub(processes=3)),
+    _variant("3 processes on one core", subject=_hub(processes=3)),
+    _variant("a third of the messages, 1 process", rate=RATE / 3),
 )
 
 
@@ -95,7 +93,7 @@ def shortened(variant: Variant) -> Variant:
 
 
 def _ratios(variant: Variant, runs: dict[str, list[Outcome]]) -> list[float]:
-    mine, other = ([run.cpu_us for run in runs[name]] for name in (variant.name, variant.beside))
+    mine, other = ([run.cpu_us for run in runs[name]] for name in (variant.name, USUAL))
     return pair_ratios(mine, other)
 
 
@@ -104,7 +102,6 @@ def _table(variants: Sequence[Variant], runs: dict[str, list[Outcome]]) -> Table
     table.add_column("")
     for header in ("CPU µs", "×", "mongod µs", "commands", "ack p50 ms", "p99"):
         table.add_column(header, justify="right")
-    table.add_column("beside")
     for variant in variants:
         outcomes = runs[variant.name]
         acks = [run.ack_ms for run in outcomes if run.ack_ms]
@@ -117,7 +114,6 @@ def _table(variants: Sequence[Variant], runs: dict[str, list[Outcome]]) -> Table
             f"{median(run.commands_per_unit or 0 for run in outcomes):.2f}",
             f"{median(ack.p50 for ack in acks):.1f}",
             f"{median(ack.p99 for ack in acks):.1f}",
-            "" if variant.name == USUAL else variant.beside,
         )
     return table
 
@@ -125,7 +121,6 @@ def _table(variants: Sequence[Variant], runs: dict[str, list[Outcome]]) -> Table
 def _to_json(variant: Variant, runs: dict[str, list[Outcome]]) -> dict[str, object]:
     return {
         "name": variant.name,
-        "beside": variant.beside,
         "ratio": asdict(spread(_ratios(variant, runs))),
         "plan": asdict(variant.plan),
         "runs": [{"cpu_us": run.cpu_us, "database_us": run.database_us, **asdict(run)} for run in runs[variant.name]],

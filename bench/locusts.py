@@ -178,17 +178,18 @@ def _read_metric(address: str, name: str, **labels: str) -> float:
 def measure_crowds(context: Context) -> Finding:
     """Run the guide's load test, then ours."""
     seconds = QUICK_S if context.quick else RUN_S
-    visits = {crowd: visit(crowd, seconds, context) for crowd in (GUIDE, SIGNED)}
+    crowds = (GUIDE, SIGNED)
+    visits = [visit(crowd, seconds, context) for crowd in crowds]
     table = Table("", title=f"Locust: {USERS} users, {seconds} s", title_justify="left", title_style="bold")
-    for crowd in visits:
+    for crowd in crowds:
         table.add_column(crowd.words, justify="right")
     for name, show in _LINES.items():
-        table.add_row(name, *(show(each) for each in visits.values()))
+        table.add_row(name, *map(show, visits))
     return Finding(
         table=table,
-        rows=[row for crowd, each in visits.items() for row in _rows(crowd, each)],
-        data={crowd.user: asdict(each) for crowd, each in visits.items()},
-        faults=[fault for crowd, each in visits.items() for fault in _find_faults(crowd, each)],
+        rows=[row for pair in zip(crowds, visits, strict=True) for row in _rows(*pair)],
+        data={crowd.user: asdict(each) for crowd, each in zip(crowds, visits, strict=True)},
+        faults=[fault for pair in zip(crowds, visits, strict=True) for fault in _find_faults(*pair)],
     )
 
 

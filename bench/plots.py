@@ -142,8 +142,7 @@ def draw_latency(told: Told) -> Figure:
 
 def draw_growth(told: Told) -> Figure:
     """Show what more of something does to the cost of a message."""
-    rows = [row for row in told["growth"] if row["beside"] == USUAL or row["name"].startswith("3 processes")]
-    rows = [row for row in rows if row["name"] != USUAL]
+    rows = [row for row in told["growth"] if row["name"] != USUAL]
     figure = Figure(figsize=(WIDTH_IN, 0.9 + 0.42 * len(rows)), layout="constrained")
     axes = figure.subplots()
     for place, row in enumerate(rows):
@@ -152,17 +151,13 @@ def draw_growth(told: Told) -> Figure:
         axes.plot(ratio["median"], place, "o", color=HUB, markersize=8)
         axes.text(ratio["highest"] + 0.02, place, f"{ratio['median']:.2f} ×", va="center")
     axes.axvline(1, color=PALE, linewidth=0.8)
-    axes.set_yticks(range(len(rows)), [_growth_words(row) for row in rows])
+    axes.set_yticks(range(len(rows)), [row["name"] for row in rows])
     axes.tick_params(axis="y", length=0)
     axes.invert_yaxis()
     axes.set_xlim(0.5, max(2.0, 1.15 * max(row["ratio"]["highest"] for row in rows)))
     axes.set_xticks([1], ["as usual"])
     axes.set_title("CPU of one answered message, where there is more of something")
     return figure
-
-
-def _growth_words(row: Told) -> str:
-    return str(row["name"]) if row["beside"] == USUAL else f"{row['name']},\nbeside one with as much each"
 
 
 def draw_soak(told: Told) -> Figure:

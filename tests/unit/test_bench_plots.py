@@ -28,7 +28,7 @@ def make_results() -> dict[str, object]:
                 "stairs": {"1": [step, {**step, "rate": 400.0}], "2": [step]},
                 "peer": [{"per_s": 90.0, "ack_ms": ACK_MS}],
             },
-            "growth": [{"name": name, "beside": USUAL, "ratio": ratio} for name in (USUAL, "10 businesses")],
+            "growth": [{"name": name, "ratio": ratio} for name in (USUAL, "10 businesses")],
             "soak": {
                 "memory": memory,
                 "window_s": 50.0,
