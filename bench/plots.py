@@ -12,6 +12,7 @@ import matplotlib as mpl
 import orjson
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from bench.capacity import KNEE_MS
 from bench.growth import USUAL
@@ -58,15 +59,22 @@ def read_results(files: Sequence[Path]) -> dict[str, Any]:
     return {**scenarios, **studies}
 
 
+def _figure(title: str, height_in: float) -> Figure:
+    figure = Figure(figsize=(WIDTH_IN, height_in), layout=ConstrainedLayoutEngine(w_pad=0.16, h_pad=0.14, hspace=0.12))
+    if title:
+        figure.suptitle(title, x=0.02, ha="left", size=12, weight="bold")
+    return figure
+
+
 def draw_costs(told: Told) -> Figure:
     """Show what a unit costs: the floor, the hub, and what a user would pick instead."""
-    figure = Figure(figsize=(WIDTH_IN, 3.7), layout="constrained")
+    figure = _figure("", 4.2)
     upper, lower = figure.subplots(2, 1)
     acks, answers = told["ack"], told["answered"]
-    floor = "a bare aiohttp handler"
+    floor = "bare aiohttp"
     _bars(
         upper,
-        "CPU of one webhook acknowledged",
+        "CPU time of one webhook acknowledged",
         {
             f"{floor}\nreads it, answers 200": _cpu_us(acks["floor"]),
             "WhatsApp Hub\nsigned, stored, then 200": _cpu_us(acks["hub"]),
@@ -75,11 +83,11 @@ def draw_costs(told: Told) -> Figure:
     )
     _bars(
         lower,
-        "CPU of one message answered",
+        "CPU time of one message answered",
         {
             f"{floor}\nmakes the two calls": _cpu_us(answers["floor"]),
             "WhatsApp Hub\nstored, in order, once": _cpu_us(answers["hub"]),
-            "FastAPI, Motor and httpx\nmakes the two calls, stores nothing": _cpu_us(answers["peers"]["the guide's"]),
+            "FastAPI, Motor, httpx\nmakes the two calls": _cpu_us(answers["peers"]["the guide's"]),
         },
     )
     return figure
@@ -98,7 +106,7 @@ def _bars(axes: Axes, title: str, values: Mapping[str, float]) -> None:
     axes.set_xticks([])
     axes.spines["bottom"].set_visible(False)
     axes.tick_params(axis="y", length=0)
-    axes.set_xlim(0, 1.2 * max(widths))
+    axes.set_xlim(0, 1.25 * max(widths))
     for place, width in enumerate(widths):
         times = "" if place == 0 else f"   {width / widths[0]:.1f} ×"
         weight = "bold" if colours[place] == HUB else "normal"
@@ -107,19 +115,20 @@ def _bars(axes: Axes, title: str, values: Mapping[str, float]) -> None:
 
 def draw_latency(told: Told) -> Figure:
     """Show how late webhooks are acknowledged the more come, up to where it is too late."""
-    figure = Figure(figsize=(WIDTH_IN, 4.2), layout="constrained")
+    figure = _figure("How late a webhook is acknowledged when more of them come", 4.4)
     axes = figure.subplots()
     stairs = told["capacity"]["stairs"]
     for processes, colour in (("2", PALE), ("1", HUB)):
         steps = [step for step in stairs.get(processes, ()) if step["ack_ms"]]
         rates = [step["rate"] for step in steps]
-        words = "one process" if processes == "1" else f"{processes} processes, one core"
-        for figure_name, line in (("p99", "-"), ("p50", ":")):
-            values = [step["ack_ms"][figure_name] for step in steps]
+        words = "one process" if processes == "1" else f"{processes} processes\non one core"
+        for percentile, line in (("p99", "-"), ("p50", ":")):
+            values = [step["ack_ms"][percentile] for step in steps]
             axes.plot(rates, values, line, color=colour, marker="o", markersize=4)
-            axes.annotate(
-                f" {words}, {figure_name}", (rates[-1], values[-1]), color=colour, va="center", annotation_clip=False
-            )
+            if processes == "1":
+                axes.annotate(f"{percentile}  ", (rates[0], values[0]), color=colour, va="center", ha="right")
+            if percentile == "p99":
+                axes.annotate(f"  {words}", (rates[-1], values[-1]), color=colour, va="center", annotation_clip=False)
     peer = min(told["capacity"]["peer"], key=lambda run: float(run["per_s"]))
     peer_words = f"{peer['per_s']:,.0f}/s, p50 {peer['ack_ms']['p50'] / 1000:.1f} s"
     axes.plot(peer["per_s"], peer["ack_ms"]["p50"], "s", color=ALARM)
@@ -130,33 +139,33 @@ def draw_latency(told: Told) -> Figure:
         va="center",
     )
     axes.axhline(KNEE_MS, color=PALE, linewidth=0.8)
-    axes.text(0, KNEE_MS * 1.08, "budget of p99: 50 ms", color=PALE, fontsize=9)
+    axes.text(8, KNEE_MS * 1.1, "budget of the p99: 50 ms", color=PALE, fontsize=9)
     axes.set_yscale("log")
     axes.set_yticks([1, 10, 100, 1_000, 10_000], ["1 ms", "10 ms", "100 ms", "1 s", "10 s"])
     axes.minorticks_off()
-    axes.set_xlim(left=0)
-    axes.set_xlabel("messages offered a second, each answered by an assistant and sent")
-    axes.set_title("Until a webhook is acknowledged")
+    axes.set_xlim(0, 1.15 * max(step["rate"] for steps in stairs.values() for step in steps))
+    axes.set_xlabel("messages a second, each answered by an assistant and sent")
     return figure
 
 
 def draw_growth(told: Told) -> Figure:
     """Show what more of something does to the cost of a message."""
     rows = [row for row in told["growth"] if row["name"] != USUAL]
-    figure = Figure(figsize=(WIDTH_IN, 0.9 + 0.42 * len(rows)), layout="constrained")
+    figure = _figure("CPU time of one answered message where there is more of something", 1.2 + 0.38 * len(rows))
     axes = figure.subplots()
     for place, row in enumerate(rows):
         ratio = row["ratio"]
-        axes.plot([ratio["lowest"], ratio["highest"]], [place, place], color=HUB, linewidth=2, alpha=0.4)
-        axes.plot(ratio["median"], place, "o", color=HUB, markersize=8)
+        axes.barh(place, ratio["median"], color=OTHER, height=0.62)
+        axes.plot([ratio["lowest"], ratio["highest"]], [place, place], color=INK, linewidth=1.2)
         axes.text(ratio["highest"] + 0.02, place, f"{ratio['median']:.2f} ×", va="center")
-    axes.axvline(1, color=PALE, linewidth=0.8)
+    axes.axvline(1, color=HUB, linewidth=1.6)
     axes.set_yticks(range(len(rows)), [row["name"] for row in rows])
     axes.tick_params(axis="y", length=0)
     axes.invert_yaxis()
-    axes.set_xlim(0.5, max(2.0, 1.15 * max(row["ratio"]["highest"] for row in rows)))
-    axes.set_xticks([1], ["as usual"])
-    axes.set_title("CPU of one answered message, where there is more of something")
+    axes.set_xlim(0, 1.15 * max(row["ratio"]["highest"] for row in rows))
+    axes.set_xticks([1], [USUAL.replace(", no", ",\nno")])
+    axes.tick_params(axis="x", length=0, colors=HUB)
+    axes.spines["bottom"].set_visible(False)
     return figure
 
 
@@ -165,7 +174,11 @@ def draw_soak(told: Told) -> Figure:
     soak = told["soak"]
     samples = [(at / 60, mb) for at, mb in soak["memory"] if at <= soak["window_s"]]
     grows = soak["trend"]
-    figure = Figure(figsize=(WIDTH_IN, 3.2), layout="constrained")
+    figure = _figure(
+        f"Memory at {soak['units'] / soak['window_s']:.0f} messages a second:"
+        f" {grows['per_hour']:+.1f} MB an hour (95 %: {grows['lowest']:+.1f} to {grows['highest']:+.1f})",
+        3.2,
+    )
     axes = figure.subplots()
     axes.plot([at for at, _ in samples], [mb for _, mb in samples], color=HUB, linewidth=1.6)
     axes.text(samples[-1][0], samples[-1][1], f"  {samples[-1][1]:.0f} MB", color=HUB, va="center", weight="bold")
@@ -173,17 +186,17 @@ def draw_soak(told: Told) -> Figure:
     axes.set_xlim(0, samples[-1][0] * 1.08)
     axes.set_xlabel("minutes, after three to warm up")
     axes.set_ylabel("MB")
-    axes.set_title(
-        f"Memory at {soak['units'] / soak['window_s']:.0f} messages a second:"
-        f" {grows['per_hour']:+.1f} MB an hour (95 %: {grows['lowest']:+.1f} to {grows['highest']:+.1f})"
-    )
     return figure
 
 
 def draw_crowd(told: Told) -> Figure:
     """Show the hub's memory while the guide's one customer writes as fast as Locust can."""
     guide = told["locust"]["GuideUser"]
-    figure = Figure(figsize=(WIDTH_IN, 3.2), layout="constrained")
+    figure = _figure(
+        f"The guide's load test: the hub's memory while one customer writes {guide['requests']:,} messages,\n"
+        f"{guide['requests'] / guide['sending_s']:,.0f} a second ({guide['turns']:,.0f} turns)",
+        3.4,
+    )
     axes = figure.subplots()
     memory = [(at / 60, mb) for at, mb in guide["memory"] if at <= guide["seconds"]]
     axes.plot([at for at, _ in memory], [mb for _, mb in memory], color=HUB, linewidth=1.6)
@@ -192,10 +205,6 @@ def draw_crowd(told: Told) -> Figure:
     axes.set_xlim(0, memory[-1][0] * 1.08)
     axes.set_xlabel("minutes")
     axes.set_ylabel("MB")
-    axes.set_title(
-        f"The guide's load test: {guide['requests']:,} messages of one customer, {guide['turns']:,.0f} turns,\n"
-        "and the hub's memory meanwhile"
-    )
     return figure
 
 
