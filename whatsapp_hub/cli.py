@@ -17,7 +17,18 @@ from whatsapp_hub.errors import HubError
 
 PROGRAM: Final = "whatsapp-hub"
 #: In the order of the help; each lives in ``commands``, in the module of its name.
-COMMANDS: Final = ("serve", "demo", "business", "dead", "events", "doctor", "erase", "rotate-secrets")
+COMMANDS: Final = (
+    "serve",
+    "demo",
+    "business",
+    "doctor",
+    "dead",
+    "events",
+    "erase",
+    "rotate-secrets",
+    "completion",
+    "manual",
+)
 
 
 class Commands(click.Group):
@@ -44,7 +55,11 @@ class Commands(click.Group):
             raise as_failure(exc) from exc
 
 
-@click.command(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.command(
+    cls=Commands,
+    epilog="Example: whatsapp-hub demo",
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(__version__, prog_name=PROGRAM)
 def hub() -> None:
     """Answer WhatsApp for many businesses, each message once and in order.

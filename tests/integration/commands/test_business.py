@@ -176,7 +176,7 @@ async def test_list_show_disable_enable(command_line: CommandLine, database: Dat
     await command_line(*ADD, "--phone-number-id", "106", "--expires", "2031-01-31", stdin=TOKEN)
     table = await command_line("business", "list")
     row = " ".join(table.stdout.splitlines()[1].split())
-    assert row == "bakery The Bakery 106 on until 2031-01-31 as ASSISTANT"
+    assert row == "bakery The Bakery 106 on until 2031-01-31 - as ASSISTANT"
     assert (await command_line("business", "disable", "bakery")).exit_code == 0
     before = await only_document(database)
     assert (before["whatsappEnabled"], before["isActive"]) == (False, True)
@@ -185,7 +185,7 @@ async def test_list_show_disable_enable(command_line: CommandLine, database: Dat
     assert (await command_line("business", "enable", "bakery")).exit_code == 0
     assert await only_document(database) == before | {"whatsappEnabled": True}
     shown = orjson.loads((await command_line("business", "show", "bakery", "--json")).stdout)
-    assert shown == listed | {"served": True, "whatsapp_enabled": True}
+    assert shown == listed | {"served": True, "whatsapp_enabled": True, "state": "on"}
 
 
 async def test_switches_are_all_that_enable_writes(command_line: CommandLine, database: Database) -> None:
