@@ -60,9 +60,10 @@ class Ledger:
             self.answered_at[serial] = now
             self.place[serial] = self._places
 
-    def count_lost(self) -> int:
-        """Count the messages that were acknowledged and not answered."""
-        return sum(acked != NEVER == answered for acked, answered in zip(self.acked_at, self.answered_at, strict=True))
+    def count_lost(self, first: int = 0) -> int:
+        """Count the messages from the first one on that were acknowledged and not answered."""
+        pairs = zip(self.acked_at[first:], self.answered_at[first:], strict=True)
+        return sum(acked != NEVER == answered for acked, answered in pairs)
 
     def count_gathered(self) -> int:
         """Count the messages that were answered in the turn of another one."""

@@ -34,6 +34,7 @@ from whatsapp_hub.http.api import Api
 from whatsapp_hub.http.body import MAX_BODY_BYTES
 from whatsapp_hub.http.client_address import ClientAddresses
 from whatsapp_hub.http.console.console import Console
+from whatsapp_hub.http.console.stories import make_stories
 from whatsapp_hub.http.limits import Limits
 from whatsapp_hub.http.routes import add_routes
 from whatsapp_hub.http.webhook import Webhooks
@@ -76,8 +77,8 @@ _CENSUS: Final = web.AppKey("census", Census)
 LAST_ALERTS_S: Final = 2.0  # a stop waits no longer for whoever is told
 
 
-def create_app(settings: Settings) -> web.Application:
-    """Build the application. Nothing is opened before it starts."""
+def create_app(settings: Settings, *, playground: str | None = None) -> web.Application:
+    """Build the application. Nothing is opened before it starts. ``playground`` is where the demo has its page."""
     metrics = Metrics(max_businesses=settings.business_cache_size)
     addresses = ClientAddresses(settings.trusted_proxies)
 
@@ -87,6 +88,7 @@ def create_app(settings: Settings) -> web.Application:
     per_address = Limits(settings, metrics, addresses, webhook_keys)
     app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[per_address.middleware])
     app[keys.SETTINGS] = settings
+    app[keys.PLAYGROUND] = playground
     app[keys.METRICS] = metrics
     app[keys.HEALTH] = Health(metrics)
     app[keys.CLIENT_ADDRESSES] = addresses
@@ -244,9 +246,11 @@ async def _console_context(app: web.Application) -> AsyncIterator[None]:
         metrics=app[keys.METRICS],
         holds=holds.all,
     )
-    if app[keys.SETTINGS].admin_token is None:
+    settings = app[keys.SETTINGS]
+    if settings.admin_token is None:
         yield
         return
+    app[keys.STORIES] = make_stories(app[_DATABASE], settings, app[keys.DIRECTORY].sub_domain_of)
     app[keys.NODES].report = console.report
     tasks.start("recent figures", console.recent.run())
     yield

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 import click
+from click.shell_completion import CompletionItem
 
 from whatsapp_hub import __version__
 from whatsapp_hub.commands.failures import as_failure
@@ -17,7 +18,18 @@ from whatsapp_hub.errors import HubError
 
 PROGRAM: Final = "whatsapp-hub"
 #: In the order of the help; each lives in ``commands``, in the module of its name.
-COMMANDS: Final = ("serve", "demo", "business", "dead", "events", "doctor", "erase", "rotate-secrets")
+COMMANDS: Final = (
+    "serve",
+    "demo",
+    "business",
+    "doctor",
+    "dead",
+    "events",
+    "erase",
+    "rotate-secrets",
+    "completion",
+    "manual",
+)
 
 
 class Commands(click.Group):
@@ -36,6 +48,11 @@ class Commands(click.Group):
         command: click.Command = importlib.import_module(f"whatsapp_hub.commands.{cmd_name.replace('-', '_')}").command
         return command
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Complete names without loading what they name: a shell waits for this."""
+        names = [CompletionItem(name) for name in COMMANDS if name.startswith(incomplete) and name != "manual"]
+        return names + click.Command.shell_complete(self, ctx, incomplete)
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command that was asked for."""
         try:
@@ -44,7 +61,11 @@ class Commands(click.Group):
             raise as_failure(exc) from exc
 
 
-@click.command(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.command(
+    cls=Commands,
+    epilog="Example: whatsapp-hub demo",
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(__version__, prog_name=PROGRAM)
 def hub() -> None:
     """Answer WhatsApp for many businesses, each message once and in order.

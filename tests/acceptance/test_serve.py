@@ -39,6 +39,16 @@ def environment(database: Database, mongodb_uri: str) -> dict[str, str]:
     }
 
 
+@pytest.fixture
+def graph_url() -> Iterator[str]:
+    """Graph as a process of its own: these tests wait for others, and answer nobody meanwhile."""
+    command = [sys.executable, "-m", "whatsapp_hub.demo.graph"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, encoding="utf-8") as process:
+        assert process.stdout is not None
+        yield process.stdout.readline().strip()
+        process.terminate()
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -166,7 +176,10 @@ def test_operators_code_that_cannot_be_loaded_exits_2(environment: dict[str, str
     assert "Traceback" not in result.stderr
 
 
-def test_business_added_from_the_command_line_is_there(environment: dict[str, str], database: Database) -> None:
+def test_business_added_from_the_command_line_is_there(
+    environment: dict[str, str], database: Database, graph_url: str
+) -> None:
+    environment["GRAPH_API_BASE_URL"] = graph_url
     arguments = ["--name", "The Bakery", "--sub-domain", "bakery", "--waba-id", "102", "--phone-number-id", "106"]
     added = run("business", "add", *arguments, "--token-stdin", env=environment, stdin="EAAsecret\n")
     assert added.returncode == 0, added.stderr
@@ -192,21 +205,28 @@ async def test_token_is_asked_for_at_a_terminal_and_not_shown(environment: dict[
 
 
 async def test_add_asks_for_what_is_missing_until_it_can_be_used(
-    environment: dict[str, str], database: Database
+    environment: dict[str, str], database: Database, graph_url: str
 ) -> None:
+    environment |= {"GRAPH_API_BASE_URL": graph_url, "WHATSAPP_VERIFY_TOKEN": "word to paste"}
     process, ours = at_terminal("business", "add", "--waba-id", "102", env=environment)
+    shown = b""
     for question, answer in (
         (b"Name of the business: ", b"The Bakery\n"),
         (b"bakery): ", b"No Good Name\n"),
         (b"bakery): ", b"bakery\n"),
         (b"between): ", b"106, 107\n"),
         (b"Access token: ", b"EAAtyped\n"),
+        (b"to its app? [Y/n]: ", b"\n"),
+        (b"(empty: none): ", b"+1 555 0100 142\n"),
     ):
-        read_until(ours, question)
+        shown += read_until(ours, question)
         os.write(ours, answer)
-    read_until(ours, b"is added")
+    shown += read_until(ours, b"works.")
     assert process.wait(timeout=20) == 0
     os.close(ours)
+    for words in (b"bakery is added", b"webhooks of account 102 already", b"Verify token  word to paste", b"charges"):
+        assert words in shown
+    assert b"EAAtyped" not in shown
     found: Any = await database.businesses.find_one({})
     assert (found["subDomain"], found["whatsappPhoneNumberIds"]) == ("bakery", ["106", "107"])
 

@@ -229,7 +229,7 @@ def test_a_full_disk_is_reported_once_and_the_console_goes_on(set_up: SetUp, con
 
 
 def test_a_file_that_cannot_be_opened_is_a_fault_of_the_settings(set_up: SetUp, tmp_path: Path) -> None:
-    with pytest.raises(SettingsInvalid, match=r"LOG_FILE: .* cannot be opened: No such file or directory"):
+    with pytest.raises(SettingsInvalid, match=r"LOG_FILE: .* cannot be opened \(No such file or directory\); name"):
         set_up(log_file=tmp_path / "missing" / "hub.log")
 
 

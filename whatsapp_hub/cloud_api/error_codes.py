@@ -119,6 +119,7 @@ CODES: Final[dict[int, ErrorCode]] = {
     131056: _retry("too many messages to this customer", scope=Scope.PAIR, steep=True),
     # While a number's throughput is upgraded, for up to a minute, all of its sends are refused.
     131057: _retry("the account is under maintenance", wait_s=60.0, scope=Scope.NUMBER),
+    131058: _dead("hello_world goes out from Meta's test numbers only"),
     131062: _dead("this message needs a phone number, not a business-scoped user id"),
     131063: _dead("marketing templates are disabled"),
     131064: _hold("messaging limit after template violations", HOUR_S),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -22,9 +23,19 @@ from whatsapp_hub.commands.business_fields import (
     parse_sub_domain,
     parse_temperature,
 )
+from whatsapp_hub.commands.business_meta import CHARGES, send_hello
 from whatsapp_hub.commands.database import read_settings, run_on_database
+from whatsapp_hub.commands.onboarding import (
+    Newcomer,
+    check_newcomer,
+    print_callback,
+    public_url_option,
+    subscribe,
+)
+from whatsapp_hub.commands.printing import plain
 from whatsapp_hub.commands.secret_options import SecretOption, is_interactive, read_text_file
-from whatsapp_hub.commands.tenants import BusinessDocuments, open_vault
+from whatsapp_hub.commands.tenants import BusinessDocuments, Document, open_vault
+from whatsapp_hub.database import Database
 from whatsapp_hub.settings import Settings
 
 TOKEN: Final = SecretOption(name="token", words="access token", needed=True, in_header=True)
@@ -70,21 +81,80 @@ _NEEDED: Final[Mapping[str, tuple[str, Callable[[str], object], str]]] = {
 @click.option("--fallback-text", help="What customers get when its assistant fails for good.")
 @click.option("--temperature", help="The model's temperature, 0 to 2.")
 @click.option("--disabled", is_flag=True, help="Add it switched off; `enable` switches it on.")
+@click.option("--offline", is_flag=True, help="Ask nothing of Meta: add it unchecked and unsubscribed.")
+@click.option(
+    "--subscribe/--no-subscribe",
+    "subscribe_app",
+    default=None,
+    help="Whether Meta shall send the webhooks of its account to its app.  [default: asks; without a terminal: yes]",
+)
+@click.option("--test-to", metavar="NUMBER", help="Send Meta's template hello_world to this phone number, as a test.")
+@public_url_option
 def add(**options: Any) -> None:
-    """Add a business; asks for what no option says.
+    """Add a business: asks for what no option says, checks it with Meta, and subscribes its app.
 
-    Secrets come from a prompt, from stdin or from a file. The access token is the one thing that has to be given; a
-    business without an app secret or a verify token of its own uses the environment's.
+    Secrets come from a prompt, from stdin or from a file. The access token is the one secret that has to be given; a
+    business without an app secret or a verify token of its own uses the environment's. Nothing is written unless Meta
+    takes the token for every number, and no other business that is switched on has one of them. Where no --expires is
+    given, Meta's word on the token's expiry is stored. Then it prints what is to be pasted at Meta, and sends a test
+    message if one is wanted.
+
+    Exit status: 0 all done, 1 something went wrong, and whether it is stored is said, 2 wrong usage.
     """
     settings = read_settings(tenants=True)
+    run_on_database(settings, Database.hello)  # nobody shall answer questions for a database that is down
     if is_interactive():
         _ask_for_missing(options)
     document = _Form(options, settings).read()
+    run_on_database(settings, lambda database: BusinessDocuments(database).refuse_taken(document))
+    newcomer = _newcomer(document, settings)
+    if not options["offline"]:
+        facts = asyncio.run(check_newcomer(settings, newcomer))
+        click.echo("Meta takes its access token, for every number of it.")
+        if facts and facts.expires_at:
+            document.setdefault("whatsappTokenExpiresAt", facts.expires_at)
     run_on_database(settings, lambda database: BusinessDocuments(database).add(document))
-    name = document["subDomain"]
-    click.echo(f"{name} is added, switched {'off' if options['disabled'] else 'on'}.")
-    own = f"/{name}, the path for its own secrets" if "whatsappAppSecret" in document else f" (or .../{name})"
-    click.echo(f"Its callback URL at Meta: https://<your host>/whatsapp_response{own}")
+    click.echo(f"{newcomer.sub_domain} is added, switched {'off' if options['disabled'] else 'on'}.")
+    _go_on(settings, newcomer, document, options)
+
+
+def _go_on(settings: Settings, newcomer: Newcomer, document: Document, options: Mapping[str, Any]) -> None:
+    """Do what follows once a business is stored. Raises ``Failure``."""
+    wanted = not options["offline"]
+    if wanted and options["subscribe_app"] is None and is_interactive():
+        words = f"Shall Meta send the webhooks of account {newcomer.account_id} to its app?"
+        wanted = click.confirm(words, default=True, err=True)
+    elif options["subscribe_app"] is not None:
+        wanted = options["subscribe_app"]
+    if wanted:
+        click.echo(plain(asyncio.run(subscribe(settings, newcomer))))
+    else:
+        click.echo(f"Not subscribed: `whatsapp-hub business subscribe {newcomer.sub_domain}` does it later.")
+    decrypt = open_vault(settings).decrypt
+    stored = document.get("whatsappVerifyToken")
+    print_callback(
+        settings,
+        newcomer.sub_domain,
+        own_app="whatsappAppSecret" in document,
+        verify_token=decrypt(stored) if stored else None,
+        public_url=options["public_url"],
+        show=options["show_verify_token"],
+    )
+    customer = options["test_to"]
+    if customer is None and is_interactive() and not options["offline"]:
+        words = f"\n{CHARGES}\nSend a test message to which phone number (empty: none)"
+        customer = click.prompt(words, default="", show_default=False, err=True)
+    if customer:
+        send_hello(settings, newcomer, customer)
+
+
+def _newcomer(document: Document, settings: Settings) -> Newcomer:
+    return Newcomer(
+        sub_domain=document["subDomain"],
+        account_id=document["wabaId"],
+        phone_number_ids=document["whatsappPhoneNumberIds"],
+        token=open_vault(settings).decrypt(document["whatsappAccessToken"]),
+    )
 
 
 def _ask_for_missing(options: dict[str, Any]) -> None:
@@ -114,7 +184,7 @@ class _Form:
         self._encrypt = open_vault(settings).encrypt
         self._faults: list[str] = []
 
-    def read(self) -> dict[str, object]:
+    def read(self) -> dict[str, Any]:
         """Return the document. Raises ``UsageError`` with every fault."""
         document = self._needed_fields()
         document |= self._secret("whatsappAccessToken", TOKEN)

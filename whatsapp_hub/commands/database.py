@@ -38,8 +38,10 @@ def read_settings(*, tenants: bool) -> Settings:
     return load_settings()
 
 
-def run_on_database(settings: Settings, work: Callable[[Database], Awaitable[T]]) -> T:
-    """Open the database of the settings, do the work and close it.
+def run_on_database(
+    settings: Settings, work: Callable[[Database], Awaitable[T]], *, first_answer_s: float = FIRST_ANSWER_TIMEOUT_S
+) -> T:
+    """Open the database of the settings, do the work and close it; give up when it is silent at first.
 
     Raises:
         StoreUnavailable: whatever the driver raised.
@@ -48,15 +50,15 @@ def run_on_database(settings: Settings, work: Callable[[Database], Awaitable[T]]
     # What the inbox and the directory log is told by the command itself, in its own words.
     logging.getLogger().addHandler(logging.NullHandler())
     with known_errors():
-        return asyncio.run(_run(settings, work))
+        return asyncio.run(_run(settings, work, first_answer_s))
 
 
-async def _run(settings: Settings, work: Callable[[Database], Awaitable[T]]) -> T:
+async def _run(settings: Settings, work: Callable[[Database], Awaitable[T]], first_answer_s: float) -> T:
     assert settings.mongodb_uri is not None  # noqa: S101 - read_settings sees to it
     assert settings.mongodb_db_name is not None  # noqa: S101
     uri = settings.mongodb_uri.get_secret_value()
     async with connect(uri, settings.mongodb_db_name, max_pool_size=4, min_pool_size=0) as database:
-        with pymongo.timeout(FIRST_ANSWER_TIMEOUT_S):
+        with pymongo.timeout(first_answer_s):
             await database.hello()
         return await work(database)
 

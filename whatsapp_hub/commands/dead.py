@@ -3,26 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from datetime import datetime
 from typing import Any, Final
 
 import click
-import orjson
 
+from whatsapp_hub.commands.completion import complete_sub_domain
 from whatsapp_hub.commands.database import read_settings, run_on_database
-from whatsapp_hub.commands.failures import FAILED, Failure
-from whatsapp_hub.commands.printing import plain, print_fields
-from whatsapp_hub.commands.timeline import read_timeline
+from whatsapp_hub.commands.failures import FAILED, Failure, unknown_business
+from whatsapp_hub.commands.printing import json_option, plain, print_fields, print_json
 from whatsapp_hub.database import Database
 from whatsapp_hub.inbox.dead import DeadLetter, DeadLetters
+from whatsapp_hub.inbox.dead_advice import advise
+from whatsapp_hub.inbox.timeline import Step, Timeline, say_duration
 
 #: So many are retried or discarded by one ``--all``.
 MOST_AT_ONCE: Final = 100_000
-_BUSINESS: Final = click.option("--business", "sub_domain", metavar="SUBDOMAIN", help="Only those of this business.")
+_SINCE_WIDTH: Final = len("59 min 59 s")
+KEYS: Final = (*(field.name for field in fields(DeadLetter)), "business")
+_BUSINESS: Final = click.option(
+    "--business",
+    "sub_domain",
+    metavar="SUBDOMAIN",
+    shell_complete=complete_sub_domain,
+    help="Only those of this business.",
+)
 
 
-@click.group("dead", short_help="Messages that were not answered: list, retry, discard.")
+@click.group(
+    "dead",
+    short_help="Messages that were not answered: list, retry, discard.",
+    epilog="Example: whatsapp-hub dead list",
+)
 def command() -> None:
     """List, show, retry and discard dead letters: messages that were not answered, each with its reason."""
 
@@ -30,7 +43,7 @@ def command() -> None:
 @command.command("list", epilog="Example: whatsapp-hub dead list --business bakery")
 @_BUSINESS
 @click.option("--limit", type=click.IntRange(1), default=100, show_default=True, help="At most so many.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option("a list of objects", KEYS)
 def list_letters(*, sub_domain: str | None, limit: int, as_json: bool) -> None:
     """List dead letters, the newest first."""
 
@@ -41,7 +54,7 @@ def list_letters(*, sub_domain: str | None, limit: int, as_json: bool) -> None:
     letters, businesses = run_on_database(read_settings(tenants=False), work)
     if as_json:
         entries = [asdict(letter) | {"business": businesses.get(letter.phone_number_id)} for letter in letters]
-        click.echo(orjson.dumps(entries, option=orjson.OPT_INDENT_2 | orjson.OPT_UTC_Z))
+        print_json(entries)
         return
     for letter in letters:
         _print_letter(letter, businesses.get(letter.phone_number_id))
@@ -53,26 +66,32 @@ def list_letters(*, sub_domain: str | None, limit: int, as_json: bool) -> None:
 
 @command.command("show", epilog="Example: whatsapp-hub dead show 106540352242922:wamid.HBgL...")
 @click.argument("letter_id", metavar="ID")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option("an object", (*KEYS, "timeline"))
 def show_letter(*, letter_id: str, as_json: bool) -> None:
     """Show what is known of one dead letter, in the order in which it happened; not what was written, nor by whom."""
 
-    async def work(database: Database) -> tuple[DeadLetter, list[tuple[datetime | None, str]], str | None]:
-        letter = await DeadLetters(database).get(letter_id)
-        if letter is None:
-            raise Failure(_unknown(letter_id))
+    async def work(database: Database) -> tuple[DeadLetter, Timeline, str | None]:
+        letters = DeadLetters(database)
+        letter, timeline = await letters.get(letter_id), await letters.timeline(letter_id)
+        if letter is None or timeline is None:
+            raise _unknown(letter_id)
         businesses = await _name_businesses(database, {letter.phone_number_id})
-        return letter, await read_timeline(database, letter_id), businesses.get(letter.phone_number_id)
+        return letter, timeline, businesses.get(letter.phone_number_id)
 
     letter, timeline, business = run_on_database(read_settings(tenants=False), work)
-    fields: dict[str, object] = asdict(letter) | {"business": business}
+    shown: dict[str, object] = asdict(letter) | {"business": business, "do": advise(letter.reason)}
     if as_json:
-        fields["timeline"] = [{"at": at, "what": what} for at, what in timeline]
-        click.echo(orjson.dumps(fields, option=orjson.OPT_INDENT_2 | orjson.OPT_UTC_Z))
+        facts: list[dict[str, object]] = [{"at": None, "what": fact} for fact in timeline.facts]
+        shown["timeline"] = facts + [
+            {"at": step.at, "what": step.words, "since_s": step.since_s, "clock": step.clock} for step in timeline.steps
+        ]
+        print_json(shown)
         return
-    print_fields({name: _readable(fields[name]) for name in ("id", "business", "reason", "members")})
-    for at, what in timeline:
-        click.echo(f"  {_time(at) if at else '-':<20}  {plain(what)}")
+    print_fields({name: _readable(shown[name]) for name in ("id", "business", "reason", "do", "members")})
+    for fact in timeline.facts:
+        click.echo(f"  {'-':<20}  {'':>{_SINCE_WIDTH}}  {plain(fact)}")
+    for step in timeline.steps:
+        click.echo(f"  {_time(step.at) if step.at else '-':<20}  {_since(step):>{_SINCE_WIDTH}}  {plain(step.words)}")
 
 
 @command.command("retry", epilog="Example: whatsapp-hub dead retry --all --business bakery")
@@ -110,7 +129,7 @@ def _apply(
         raise click.UsageError("name the letters by their ids, or all with --all (and --business); not both.")
     if options["all_letters"]:
         letters = run_on_database(settings, lambda database: _find(database, options["sub_domain"], MOST_AT_ONCE))
-        ids = [letter.id for letter in letters]
+        ids = [letter.id for letter in reversed(letters)]  # those of one conversation keep their order
         if ids and not options["yes"]:
             click.confirm(f"{verb.capitalize()} {len(ids)} dead letter{'s' * (len(ids) > 1)}?", abort=True, err=True)
 
@@ -120,7 +139,7 @@ def _apply(
 
     unknown = run_on_database(settings, work) if ids else []
     for letter_id in unknown:
-        click.echo(f"Error: {_unknown(letter_id)}", err=True)
+        click.echo(f"Error: {_unknown(letter_id).message}", err=True)
     click.echo(f"{len(ids) - len(unknown)} {done}.")
     return FAILED if unknown else 0
 
@@ -130,7 +149,7 @@ async def _find(database: Database, sub_domain: str | None, most: int) -> list[D
         return await DeadLetters(database).find(most=most)
     document = await database.businesses.find_one({"subDomain": sub_domain}, {"whatsappPhoneNumberIds": 1})
     if document is None:
-        raise Failure(f"no business has the subdomain {sub_domain!r}: `whatsapp-hub business list` shows them all.")
+        raise unknown_business(sub_domain)
     return await DeadLetters(database).find(phone_number_ids=_numbers(document), most=most)
 
 
@@ -161,12 +180,19 @@ def _print_letter(letter: DeadLetter, business: str | None) -> None:
     click.echo(f"  {plain(' · '.join(facts))}")
 
 
-def _unknown(letter_id: str) -> str:
-    return f"there is no dead letter {plain(letter_id)}: `whatsapp-hub dead list` shows them."
+def _unknown(letter_id: str) -> Failure:
+    return Failure(f"there is no dead letter {plain(letter_id)}", "`whatsapp-hub dead list` shows them")
 
 
 def _readable(value: object) -> object:
     return list(value) if isinstance(value, tuple) else value
+
+
+def _since(step: Step) -> str:
+    """Say how long it took since the step before."""
+    if step.since_s is None:
+        return ""
+    return say_duration(step.since_s, whole_seconds=step.is_rough)
 
 
 def _time(when: datetime) -> str:

@@ -15,12 +15,23 @@ LEAST_SECRET_LENGTH: Final = 24  # as for ADMIN_TOKEN
 _WIDEST_PREFIX: Final = 8  # a net that holds more is nobody's own
 #: Where clouds hand their credentials to whoever asks from inside.
 _CLOUD_METADATA: Final = (ip_address("169.254.169.254"), ip_address("fd00:ec2::254"))
+_LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
 _NETWORKS: Final = "write the few networks that are meant"
 
 
 def check_security(settings: Settings) -> list[Finding]:
     """Look for settings that are valid and dangerous."""
     return [*_find_open_doors(settings), *_find_wide_networks(settings)] or [ok("security", "no door is left open")]
+
+
+def check_proxies(settings: Settings) -> Finding:
+    """Look whether addresses of clients can be told apart: behind a proxy only its word tells them."""
+    if settings.trusted_proxies:
+        return ok("proxy", f"{', '.join(map(str, settings.trusted_proxies))} may say whose a request is")
+    if settings.host not in _LOOPBACK:
+        return ok("proxy", "none is trusted: right where Meta reaches the hub itself")
+    words = f"HOST={settings.host} is for a proxy on this machine, and none is trusted: all clients have one address"
+    return note("proxy", words, "TRUSTED_PROXIES=127.0.0.1,::1, or the addresses of whatever is in front")
 
 
 def _find_open_doors(settings: Settings) -> Iterator[Finding]:

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Final
 
 from whatsapp_hub.assistants.registry import open_assistants
 from whatsapp_hub.cloud_api.messages import phone_number_id_of
+from whatsapp_hub.commands.account_findings import EXPIRES_SOON
 from whatsapp_hub.commands.findings import Finding, mend, note, ok
-from whatsapp_hub.commands.tenants import open_vault
+from whatsapp_hub.commands.tenants import BusinessDocuments, Document, find_secrets, open_vault
 from whatsapp_hub.database import Database
-from whatsapp_hub.errors import SettingsInvalid
+from whatsapp_hub.errors import SettingsInvalid, VaultError
 from whatsapp_hub.inbox.document import Stage, State
 from whatsapp_hub.settings import Settings
 from whatsapp_hub.telemetry.metrics import Metrics
 from whatsapp_hub.tenants.business import Business, Unserved
 from whatsapp_hub.tenants.directory import Directory
+from whatsapp_hub.tenants.vault import Vault
 
-EXPIRES_SOON: Final = timedelta(days=7)
 #: So many waiting messages are looked at, and so many dead letters counted.
 MOST: Final = 100_000
 _REMEDY: Final = "look at it with `whatsapp-hub business show`; `business set-token` stores a token anew"
@@ -43,6 +44,34 @@ async def check_tenants(database: Database, settings: Settings) -> list[Finding]
     else:
         found = ok("businesses", summary)
     return [found, *faults, *await _check_waiting(database, directory)]
+
+
+async def check_secret(database: Database, settings: Settings) -> Finding:
+    """See whether ENCRYPTION_SECRET is the one with which the businesses' secrets were encrypted."""
+    return judge_secret(await BusinessDocuments(database).find_all(), open_vault(settings))
+
+
+def judge_secret(documents: Sequence[Document], vault: Vault) -> Finding:
+    """Tell a wrong secret, which opens nothing, from businesses whose secrets were stored wrongly."""
+    opened = Counter(_opens(vault, stored) for document in documents for _, stored in find_secrets(document))
+    if not opened:
+        return ok("encryption", "no secret is stored yet")
+    if opened[False] and not opened[True]:
+        words = f"ENCRYPTION_SECRET opens none of the {opened.total()} secrets in the businesses' documents"
+        remedy = "write the one of the program that stores them; a former one belongs into ENCRYPTION_SECRETS_OLD"
+        return mend("encryption", words, remedy)
+    if opened[False]:
+        remedy = "add the secret that wrote them to ENCRYPTION_SECRETS_OLD, or store them anew"
+        return note("encryption", f"{opened[False]} of {opened.total()} stored secrets do not open", remedy)
+    return ok("encryption", f"ENCRYPTION_SECRET opens all {opened.total()} stored secrets")
+
+
+def _opens(vault: Vault, stored: str) -> bool:
+    try:
+        vault.decrypt(stored)
+    except VaultError:
+        return False
+    return True
 
 
 async def check_dead_letters(database: Database) -> Finding:

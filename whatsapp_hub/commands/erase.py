@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from whatsapp_hub.commands.completion import SUB_DOMAIN
 from whatsapp_hub.commands.database import read_settings, run_on_database
 from whatsapp_hub.commands.failures import FAILED, Failure
 from whatsapp_hub.commands.printing import plain
@@ -27,7 +28,7 @@ from whatsapp_hub.tenants.documents import read_business
     short_help="Remove a business's or a customer's data.",
     epilog="Example: whatsapp-hub erase bakery --customer 15550100142",
 )
-@click.argument("sub_domain", metavar="SUBDOMAIN")
+@SUB_DOMAIN
 @click.option("--customer", metavar="ID", help="Only what is about this customer: a phone number or a BSUID.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.pass_context
@@ -71,7 +72,8 @@ async def _look(database: Database, sub_domain: str, customer: str | None) -> tu
         if shared := set(other.phone_number_ids) & set(business.phone_number_ids):
             raise Failure(
                 f"phone number id {min(shared)} is also a number of {other.sub_domain!r}, and nobody can tell whose"
-                " data that is: take it away from one of the two documents first."
+                " data that is",
+                "take it away from one of the two documents first",
             )
     whose = Whose(
         business_id=business.id,

@@ -8,11 +8,11 @@ from datetime import datetime
 from typing import Any, Final
 
 import click
-import orjson
 
+from whatsapp_hub.commands.completion import complete_sub_domain
 from whatsapp_hub.commands.database import read_settings, run_on_database
-from whatsapp_hub.commands.failures import Failure
-from whatsapp_hub.commands.printing import plain, print_table
+from whatsapp_hub.commands.failures import unknown_business
+from whatsapp_hub.commands.printing import json_option, plain, print_json, print_table
 from whatsapp_hub.database import Database
 from whatsapp_hub.inbox.event_log import EventLog, FieldCount, Scope, Trouble
 
@@ -55,8 +55,8 @@ async def read_names(database: Database) -> Names:
 @click.command(
     "events", short_help="What Meta told beside messages.", epilog="Example: whatsapp-hub events bakery --json"
 )
-@click.argument("sub_domain", metavar="[SUBDOMAIN]", required=False)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.argument("sub_domain", metavar="[SUBDOMAIN]", required=False, shell_complete=complete_sub_domain)
+@json_option("an object", ("kinds (business, kind, count, last_at)", "troubles (business, at, words)"))
 def command(*, sub_domain: str | None, as_json: bool) -> None:
     """List what Meta told beside messages: how much of each kind, when last, and what of it means trouble.
 
@@ -66,7 +66,7 @@ def command(*, sub_domain: str | None, as_json: bool) -> None:
     async def work(database: Database) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         names = await read_names(database)
         if sub_domain is not None and sub_domain not in names.scopes:
-            raise Failure(f"no business has the subdomain {sub_domain!r}: `whatsapp-hub business list` shows them all.")
+            raise unknown_business(sub_domain)
         scope = names.scopes[sub_domain] if sub_domain is not None else None
         log = EventLog(database)
         counts, troubles = await log.count(scope), await log.find_troubles(scope)
@@ -76,7 +76,7 @@ def command(*, sub_domain: str | None, as_json: bool) -> None:
 
     kinds, troubles = run_on_database(read_settings(tenants=False), work)
     if as_json:
-        click.echo(orjson.dumps({"kinds": kinds, "troubles": troubles}, option=orjson.OPT_INDENT_2 | orjson.OPT_UTC_Z))
+        print_json({"kinds": kinds, "troubles": troubles})
         return
     _print(kinds, troubles)
 

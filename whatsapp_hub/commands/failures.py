@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import socket
+from collections.abc import Sequence
 from typing import Final
 
 import click
@@ -17,7 +18,7 @@ from pymongo.errors import (
     WTimeoutError,
 )
 
-from whatsapp_hub.errors import HubError, SettingsInvalid, StoreUnavailable
+from whatsapp_hub.errors import DatabaseTaken, HubError, ReplyInvalid, SettingsInvalid, StoreUnavailable
 
 FAILED: Final = 1
 WRONG_USAGE: Final = 2
@@ -25,21 +26,25 @@ WRONG_USAGE: Final = 2
 _UNAUTHORIZED: Final = 13
 _AUTHENTICATION_FAILED: Final = 18
 _BIND_ERRORS: Final = {
-    errno.EADDRINUSE: "is in use: stop what uses it, or choose another with --port",
-    errno.EADDRNOTAVAIL: "is no address of this machine: choose another with --host",
-    errno.EACCES: "may not be used by this user: choose another (ports below 1024 are for root)",
-    errno.ENOENT: "cannot be made: its folder is not there",
-    errno.ENOTDIR: "cannot be made: its folder is not there",
+    errno.EADDRINUSE: ("is in use", "stop what uses it, or choose another with --port"),
+    errno.EADDRNOTAVAIL: ("is no address of this machine", "choose another with --host"),
+    errno.EACCES: ("may not be used by this user", "choose another (ports below 1024 are for root)"),
+    errno.ENOENT: ("cannot be made", "its folder is not there; make it, or choose another with --sock"),
+    errno.ENOTDIR: ("cannot be made", "its folder is not there; make it, or choose another with --sock"),
 }
 #: What ``socket.create_server`` makes of the resolver's errors: an OSError with their numbers.
 _UNKNOWN_NAME: Final = {socket.EAI_NONAME, socket.EAI_AGAIN, socket.EAI_FAIL, socket.EAI_FAMILY}
-_LOOK: Final = "See that the database is up and MONGODB_URI is right; `whatsapp-hub doctor` looks closer."
+_LOOK: Final = "see that the database is up and MONGODB_URI is right; `whatsapp-hub doctor` looks closer"
 
 
 class Failure(click.ClickException):
-    """A command that ends with these words."""
+    """A command that ends with what happened and what to do next."""
 
     exit_code = FAILED
+
+    def __init__(self, words: str, remedy: str, faults: Sequence[str] = ()) -> None:
+        lines = "".join(f"\n  {fault}" for fault in faults)
+        super().__init__(f"{words}: {remedy}.{lines}")
 
 
 class WrongSettings(Failure):
@@ -52,11 +57,22 @@ def as_failure(error: HubError) -> Failure:
     """Say what a command's error means and what to do about it."""
     match error:
         case SettingsInvalid(faults=faults):
-            lines = "".join(f"\n  {fault}" for fault in faults)
-            return WrongSettings(f"these settings cannot be used (see .env.example for what each means):{lines}")
+            remedy = "correct them, .env.example says what each means"
+            return WrongSettings("these settings cannot be used", remedy, faults)
         case StoreUnavailable():
-            return Failure(f"{explain_database_error(error.__cause__) or error} {_LOOK}")
-    return Failure(str(error))
+            words = explain_database_error(error.__cause__) or str(error)
+            return Failure(words.rstrip("."), _LOOK)
+        case DatabaseTaken():
+            return Failure(str(error), "rename the other program's collections; the hub's have fixed names")
+        case ReplyInvalid():
+            return Failure(str(error), "correct the text, the template or its language")
+    return Failure(str(error).rstrip("."), "`whatsapp-hub doctor` looks closer")
+
+
+def unknown_business(*sub_domains: str) -> Failure:
+    """Say that no business is called that."""
+    names = ", ".join(map(repr, sub_domains))
+    return Failure(f"no business has the subdomain {names}", "`whatsapp-hub business list` shows them all")
 
 
 def explain_database_error(error: BaseException | None) -> str:
@@ -83,9 +99,16 @@ def explain_database_error(error: BaseException | None) -> str:
     return f"The database did not do this ({type(error).__name__})."
 
 
-def explain_bind_error(error: OSError, place: str) -> str | None:
-    """Say why a server cannot listen at ``place``; None where the error is about something else."""
+def explain_bind_error(error: OSError, place: str, *, example: str = "") -> Failure | None:
+    """Say why a server cannot listen at ``place``; None where the error is about something else.
+
+    ``example``: of another port, where this one is in use.
+    """
     if isinstance(error, socket.gaierror) or error.errno in _UNKNOWN_NAME:
-        return f"{place} is no address that is known here: choose another with --host."
-    words = _BIND_ERRORS.get(error.errno or 0)
-    return f"{place} {words}." if words else None
+        return Failure(f"{place} is no address that is known here", "choose another with --host")
+    found = _BIND_ERRORS.get(error.errno or 0)
+    if found is None:
+        return None
+    words, remedy = found
+    in_use = error.errno == errno.EADDRINUSE
+    return Failure(f"{place} {words}", f"{remedy}, as in {example}" if in_use and example else remedy)

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from whatsapp_hub.commands.database import known_errors
-from whatsapp_hub.commands.failures import Failure, explain_bind_error
+from whatsapp_hub.commands.failures import explain_bind_error
 from whatsapp_hub.server import serve
 from whatsapp_hub.settings import Settings, load_settings
 from whatsapp_hub.telemetry.logs import setup_logging
@@ -44,8 +44,8 @@ def command(ctx: click.Context, *, host: str | None, port: str | None, sock: Pat
         with known_errors():
             status = serve(settings, unix_socket=sock, read_again=read_settings)
     except OSError as exc:
-        words = explain_bind_error(exc, str(sock) if sock else f"{settings.host} port {settings.port}")
-        if words is None:
+        failure = explain_bind_error(exc, str(sock) if sock else f"{settings.host} port {settings.port}")
+        if failure is None:
             raise
-        raise Failure(words) from exc
+        raise failure from exc
     ctx.exit(status)

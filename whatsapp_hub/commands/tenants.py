@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import Any, Final
 
 from bson.codec_options import CodecOptions, DatetimeConversion
 from pymongo.errors import DuplicateKeyError
 
-from whatsapp_hub.commands.failures import Failure
+from whatsapp_hub.commands.failures import Failure, unknown_business
 from whatsapp_hub.database import Database
 from whatsapp_hub.errors import VaultError
 from whatsapp_hub.settings import Settings
+from whatsapp_hub.tenants.business import Business
 from whatsapp_hub.tenants.documents import Decrypt, read_business, read_row
 from whatsapp_hub.tenants.vault import Vault
 
 Document = Mapping[str, Any]
+
+#: Every field of a business that is kept encrypted.
+SECRETS: Final = (
+    "whatsappAccessToken",
+    "whatsappRefreshToken",
+    "whatsappAppSecret",
+    "whatsappVerifyToken",
+    "assistant.apiKey",
+    "assistant.secret",
+)
 
 _SWITCHED_ON: Final = {"whatsappEnabled": True, "isActive": True}
 # Another program writes these documents: a date that it means as "never" must not fail a whole list.
@@ -30,6 +41,22 @@ def open_vault(settings: Settings) -> Vault:
     assert settings.encryption_secret is not None  # noqa: S101 - read_settings sees to it
     old = [secret.get_secret_value() for secret in settings.encryption_secrets_old]
     return Vault(settings.encryption_secret.get_secret_value(), old)
+
+
+def find_value(document: Document, path: str) -> Any:
+    """Return what stands at a path; None where nothing does."""
+    value: Any = document
+    for key in path.split("."):
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value
+
+
+def find_secrets(document: Document) -> Iterator[tuple[str, str]]:
+    """Yield where a document keeps a secret, and the secret as it is stored."""
+    for path in SECRETS:
+        value = find_value(document, path)
+        if isinstance(value, str) and value:
+            yield path, value
 
 
 class BusinessDocuments:
@@ -48,22 +75,26 @@ class BusinessDocuments:
         """Return the one document with this subdomain."""
         found: Sequence[Document] = await self._businesses.find({"subDomain": sub_domain}).to_list(3)
         if not found:
-            raise Failure(f"no business has the subdomain {sub_domain!r}: `whatsapp-hub business list` shows them all.")
+            raise unknown_business(sub_domain)
         if len(found) > 1:
-            raise Failure(f"several businesses have the subdomain {sub_domain!r}: mend that in the database first.")
+            raise Failure(f"several businesses have the subdomain {sub_domain!r}", "mend that in the database first")
         return found[0]
 
-    async def add(self, document: Mapping[str, Any]) -> None:
+    async def add(self, document: Document) -> None:
         """Insert a new document, unless its subdomain is taken or another business is served with its numbers."""
+        await self.refuse_taken(document)
+        try:
+            await self._businesses.insert_one(dict(document))
+        except DuplicateKeyError:
+            raise _taken(document["subDomain"]) from None
+
+    async def refuse_taken(self, document: Document) -> None:
+        """Raise if a new document's subdomain is taken, or another business is served with one of its numbers."""
         sub_domain = document["subDomain"]
         if await self._businesses.find_one({"subDomain": sub_domain}, {"_id": 1}):
             raise _taken(sub_domain)
         if document["whatsappEnabled"] and document["isActive"]:
             await self.refuse_contest(document)
-        try:
-            await self._businesses.insert_one(dict(document))
-        except DuplicateKeyError:
-            raise _taken(sub_domain) from None
 
     async def refuse_contest(self, document: Document) -> None:
         """Raise if a switched-on business already has a number of this one: then neither could be answered for sure."""
@@ -77,8 +108,8 @@ class BusinessDocuments:
             number = min(wanted.intersection(theirs if isinstance(theirs, list) else [theirs]), key=str)
             name = other.get("subDomain") or other["_id"]
             raise Failure(
-                f"phone number id {number} belongs to {name!r}, which is switched on:"
-                f" `whatsapp-hub business disable {name}` first, or take the number away from one of the two."
+                f"phone number id {number} belongs to {name!r}, which is switched on",
+                f"`whatsapp-hub business disable {name}` first, or take the number away from one of the two",
             )
 
     async def change(self, document: Document, values: Mapping[str, Any], unset: Sequence[str] = ()) -> None:
@@ -103,23 +134,45 @@ class BusinessDocuments:
         return result.matched_count == 1
 
 
-def describe(document: Document, decrypt: Decrypt) -> dict[str, object]:
+#: The keys of a business in JSON.
+BUSINESS_KEYS: Final = (
+    "business",
+    "name",
+    "state",
+    "waba_id",
+    "phone_number_ids",
+    "served",
+    "whatsapp_enabled",
+    "active",
+    "created_at",
+    "access_token",
+    "token_expires_at",
+    "app_secret",
+    "verify_token",
+    "assistant",
+    "faults",
+    "last_message_at",
+)
+
+
+def describe(document: Document, decrypt: Decrypt) -> dict[str, Any]:
     """Return what may be shown of a business: whether its secrets are there and can be read, never what they are."""
     business, row = read_business(document, decrypt), read_row(document, decrypt)
     assistant = document.get("assistant")
     of_assistant: Mapping[str, Any] = assistant if isinstance(assistant, Mapping) else {}
-    faults = [*(business.fault.split("; ") if business.fault else ()), *row.faults]
+    faults = list(dict.fromkeys((*(business.fault.split("; ") if business.fault else ()), *row.faults)))
     return {
         "business": business.sub_domain,
         "name": business.name,
+        "state": _name_state(business, document, faults),
         "waba_id": business.account_id,
         "phone_number_ids": list(business.phone_number_ids),
         "served": business.enabled,
         "whatsapp_enabled": document.get("whatsappEnabled") is True,
         "active": document.get("isActive") is True,
-        "created_at": _iso(document.get("createdAt")),
+        "created_at": _moment(document.get("createdAt")),
         "access_token": _state(document.get("whatsappAccessToken"), decrypt),
-        "token_expires_at": _iso(document.get("whatsappTokenExpiresAt")),
+        "token_expires_at": _moment(document.get("whatsappTokenExpiresAt")),
         "app_secret": _state(document.get("whatsappAppSecret"), decrypt),
         "verify_token": _state(document.get("whatsappVerifyToken"), decrypt),
         "assistant": {
@@ -137,7 +190,7 @@ def describe(document: Document, decrypt: Decrypt) -> dict[str, object]:
 
 def _check_written(matched: int) -> None:
     if not matched:
-        raise Failure("the business was removed meanwhile: nothing was written.")
+        raise Failure("the business was removed meanwhile, nothing was written", "see `whatsapp-hub business list`")
 
 
 def _state(stored: object, decrypt: Decrypt) -> str:
@@ -149,11 +202,15 @@ def _state(stored: object, decrypt: Decrypt) -> str:
         return "unreadable"
 
 
-def _iso(value: object) -> str | None:
-    if isinstance(value, datetime):
-        return value.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-    return None if value is None else str(value)
+def _name_state(business: Business, document: Document, faults: Sequence[str]) -> str:
+    if not business.enabled:
+        return "off" if document.get("isActive") is True else "off, not active"
+    return "on, with faults" if faults else "on"
+
+
+def _moment(value: object) -> datetime | str | None:
+    return value if value is None or isinstance(value, datetime) else str(value)
 
 
 def _taken(sub_domain: str) -> Failure:
-    return Failure(f"the subdomain {sub_domain!r} is taken: choose another, or see `whatsapp-hub business show`.")
+    return Failure(f"the subdomain {sub_domain!r} is taken", "choose another, or see `whatsapp-hub business show`")

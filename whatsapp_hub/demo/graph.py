@@ -11,7 +11,7 @@ import functools
 import hashlib
 import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,6 +25,7 @@ from aiohttp import web
 
 from whatsapp_hub.cloud_api.errors import describe
 from whatsapp_hub.cloud_api.outgoing import is_bsuid
+from whatsapp_hub.demo.accounts import Accounts
 from whatsapp_hub.demo.control import Control
 from whatsapp_hub.demo.faults import Effect, Fault, Faults, json_answer, misbehave
 from whatsapp_hub.demo.inbound_media import InboundMedia
@@ -58,12 +59,14 @@ class GraphStandIn:
         self._rng = rng or SystemRandom()
         self.log = SendLog(log_path)
         self.typings: list[Typing] = []
+        self.on_typing: Callable[[Typing], None] = lambda _: None
         self.statuses = StatusSender(webhook)
         self.uploads = Uploads()
         faults = Faults()
         self.model = ModelStandIn(faults, self._rng)
         self.control = Control(faults, self.statuses, self.model)
         self.media = InboundMedia(faults, self._check_token)
+        self.accounts = Accounts(self._find_token_fault)
         self._wamid_prefix = f"wamid.{secrets.token_hex(8).upper()}"
         self._wamids = 0
         self.clock_offset_s = time.time() - time.monotonic()  #: so that no jump of the clock shows between two sends
@@ -76,6 +79,7 @@ class GraphStandIn:
         self.media.add_routes(app)
         app.router.add_post("/_control", self._change)
         app.router.add_get("/_sends", self._list_sends)
+        self.accounts.add_routes(app)
         app.router.add_post("/{version}/{phone_number_id}/messages", self._messages)
         app.router.add_post("/{version}/{phone_number_id}/media", self._media)
         app.router.add_get("/{version}/{phone_number_id}", self._number)
@@ -128,9 +132,9 @@ class GraphStandIn:
         fault = self.control.faults.take(endpoint="typing", token=token)
         await self._linger()
         if fault is None or fault.accepts:
-            self.typings.append(
-                Typing(phone_number_id=number, message_id=message_id, shows_typing="typing_indicator" in body)
-            )
+            typing = Typing(phone_number_id=number, message_id=message_id, shows_typing="typing_indicator" in body)
+            self.typings.append(typing)
+            self.on_typing(typing)
         return json_answer(_SUCCESS) if fault is None else await _fail(request, fault, _SUCCESS)
 
     async def _media(self, request: web.Request) -> web.StreamResponse:
@@ -156,6 +160,13 @@ class GraphStandIn:
             raise Refused(190, "Error validating access token")
         if tokens is not None and number not in tokens:
             raise Refused(33, "Object does not exist, or cannot be loaded due to missing permissions")
+
+    def _find_token_fault(self, token: str) -> Refused | None:
+        """Say whether a token is nobody's."""
+        tokens = self.control.tokens
+        if token and (tokens is None or token in tokens.values()):
+            return None
+        return Refused(190, "Error validating access token")
 
     def _record(
         self,
@@ -198,6 +209,7 @@ class GraphStandIn:
         number = request.match_info["phone_number_id"]
         if self.media.holds(number):
             return await self.media.describe(request, number, _bearer(request))
+        self.accounts.note_number(number)
         try:
             self._check_token(number, _bearer(request))
         except Refused as refused:

@@ -22,7 +22,19 @@ from whatsapp_hub.telemetry.tracebacks import describe
 #: Libraries that talk much, or (PyMongo's commands, at DEBUG) would log what customers write. ``LOG_LEVELS`` wins.
 _QUIET: Final = ("aiohttp", "asyncio", "pymongo", "motor")
 #: Extras that hold an id, which may be as long as a phone number and must stay readable.
-_IDS: Final = frozenset({"message_id", "phone_number_id", "account_id", "business_id", "request_id", "turn_id", "node"})
+_IDS: Final = frozenset(
+    {
+        "message_id",
+        "phone_number_id",
+        "account_id",
+        "business_id",
+        "request_id",
+        "turn_id",
+        "node",
+        "message_ids",
+        "reference",
+    }
+)
 _RECORD_FIELDS: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
@@ -102,7 +114,9 @@ def setup_logging(settings: Settings) -> LogWriter:
     try:
         writer = LogWriter(sys.stderr, settings.log_file)
     except OSError as exc:
-        raise SettingsInvalid([f"LOG_FILE: {settings.log_file} cannot be opened: {exc.strerror}"]) from exc
+        raise SettingsInvalid(
+            [f"LOG_FILE: {settings.log_file} cannot be opened ({exc.strerror}); name another file, or make its folder"]
+        ) from exc
     redactor = Redactor(find_secrets(settings))
     writer.setFormatter(JsonFormatter(redactor) if settings.log_format == "json" else TextFormatter(redactor))
     root = logging.getLogger()

@@ -19,12 +19,13 @@ CommandLine = Callable[..., Awaitable[Result]]
 
 
 @pytest.fixture
-def command_line(database: Database, mongodb_uri: str) -> CommandLine:
+def command_line(database: Database, mongodb_uri: str, graph: GraphServer) -> CommandLine:
     """Run a command; keyword arguments in capitals are environment variables, ``stdin`` is what is piped in."""
     given = {
         "MONGODB_URI": mongodb_uri,
         "MONGODB_DB_NAME": database.inbox.database.name,
         "ENCRYPTION_SECRET": ENCRYPTION_SECRET,
+        "GRAPH_API_BASE_URL": graph.url,
     }
 
     async def run(*arguments: str, stdin: str = "", **env: str | None) -> Result:

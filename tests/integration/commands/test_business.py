@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from bson.int64 import Int64
 from click.testing import Result
 
 from tests.hub import VAULT, StartHub, business
+from whatsapp_hub.commands.last_messages import find_last_messages
+from whatsapp_hub.commands.tenants import BUSINESS_KEYS
 from whatsapp_hub.database import Database
 from whatsapp_hub.tenants.vault import Vault
 
@@ -176,7 +179,7 @@ async def test_list_show_disable_enable(command_line: CommandLine, database: Dat
     await command_line(*ADD, "--phone-number-id", "106", "--expires", "2031-01-31", stdin=TOKEN)
     table = await command_line("business", "list")
     row = " ".join(table.stdout.splitlines()[1].split())
-    assert row == "bakery The Bakery 106 on until 2031-01-31 as ASSISTANT"
+    assert row == "bakery The Bakery 106 on until 2031-01-31 - as ASSISTANT"
     assert (await command_line("business", "disable", "bakery")).exit_code == 0
     before = await only_document(database)
     assert (before["whatsappEnabled"], before["isActive"]) == (False, True)
@@ -185,7 +188,7 @@ async def test_list_show_disable_enable(command_line: CommandLine, database: Dat
     assert (await command_line("business", "enable", "bakery")).exit_code == 0
     assert await only_document(database) == before | {"whatsappEnabled": True}
     shown = orjson.loads((await command_line("business", "show", "bakery", "--json")).stdout)
-    assert shown == listed | {"served": True, "whatsapp_enabled": True}
+    assert shown == listed | {"served": True, "whatsapp_enabled": True, "state": "on"}
 
 
 async def test_switches_are_all_that_enable_writes(command_line: CommandLine, database: Database) -> None:
@@ -294,3 +297,53 @@ async def test_token_is_never_printed_nor_logged(
     ours = "".join(record.getMessage() for record in caplog.records if not record.name.startswith("pymongo"))
     assert not any(TOKEN in result.output for result in results)
     assert TOKEN not in caplog.text + ours
+
+
+async def test_list_tells_the_state_the_expiry_and_the_last_message(
+    command_line: CommandLine, database: Database, start_hub: StartHub
+) -> None:
+    now = datetime.now(UTC)
+    await database.businesses.insert_many(
+        [
+            business("101", whatsappTokenExpiresAt=now + timedelta(days=3, minutes=1)),
+            business("102", whatsappTokenExpiresAt=now - timedelta(hours=2, minutes=1)),
+            business("103", isActive=False),
+            business("104", whatsappAccessToken=Vault("another").encrypt("token")),
+        ]
+    )
+    hub = await start_hub()
+    await hub.say("101", "hello", "wamid.1")
+    await hub.at_rest()
+    table = await command_line("business", "list")
+    rows = [re.split(r"\s{2,}", line.strip()) for line in table.stdout.splitlines()[1:]]
+    assert rows == [
+        ["b101", "Business 101", "101", "on", "expires in 3 days", "under a minute ago", "as ASSISTANT"],
+        ["b102", "Business 102", "102", "on", "expired 2 hours ago", "-", "as ASSISTANT"],
+        ["b103", "Business 103", "103", "off, not active", "set", "-", "as ASSISTANT"],
+        ["b104", "Business 104", "104", "on, with faults", "unreadable", "-", "as ASSISTANT"],
+    ]
+    listed = orjson.loads((await command_line("business", "list", "--json")).stdout)
+    assert all(sorted(entry) == sorted(BUSINESS_KEYS) for entry in listed)
+    at = datetime.fromisoformat(listed[0]["last_message_at"])
+    assert abs((at - now).total_seconds()) < 60
+    assert [entry["last_message_at"] for entry in listed[1:]] == [None] * 3
+
+
+async def test_last_message_is_the_last_of_any_of_its_numbers_in_whatever_state(database: Database) -> None:
+    def row(number: str, wamid: str, at: int, **state: Any) -> dict[str, Any]:
+        return {"_id": f"{number}:{wamid}", "conversation": wamid, "arrival": at * 10**9, **state}
+
+    moment = datetime.fromtimestamp(1_700_000_500, UTC)
+    await database.inbox.insert_many(
+        [
+            row("101", "a", 1_700_000_000, state="done", done_at=moment),
+            row("101", "b", 1_700_000_100, state="queued", owner="x", place=1),
+            row("102", "c", 1_700_000_200, state="dead", dead_at=moment),
+            row("103", "d", 1_700_000_300, state="done", done_at=moment),
+        ]
+    )
+    found = await find_last_messages(database, ["101", "102", "104"])
+    assert found == {
+        "101": datetime.fromtimestamp(1_700_000_100, UTC),
+        "102": datetime.fromtimestamp(1_700_000_200, UTC),
+    }

@@ -76,8 +76,8 @@ async def _switch(documents: BusinessDocuments, sub_domain: str, *, on: bool) ->
     if on:
         if document.get("isActive") is not True:
             raise Failure(
-                f"{sub_domain!r} is switched off in the dashboard (isActive). Switch it on there, or with:"
-                f" whatsapp-hub business enable {sub_domain} --active"
+                f"{sub_domain!r} is switched off in the dashboard (isActive)",
+                f"switch it on there, or with `whatsapp-hub business enable {sub_domain} --active`",
             )
         await documents.refuse_contest(document)
     await documents.change(document, {"whatsappEnabled": on})

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from functools import wraps
 from ipaddress import ip_address
 from typing import Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import orjson
 from aiohttp import hdrs, web
@@ -58,7 +58,7 @@ def for_operators(handler: Handler) -> Handler:
     @wraps(handler)
     async def guard(request: web.Request) -> web.StreamResponse:
         if find_session(request) is None:
-            return see_other(f"{LOGIN}?next={request.path}")
+            return see_other(f"{LOGIN}?next={quote(request.rel_url.raw_path, safe='/')}")
         return guarded(await handler(request))
 
     return guard

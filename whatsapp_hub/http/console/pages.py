@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 import secrets
 import time
 from string import Template
@@ -35,8 +36,15 @@ PAGES: Final = (
     "/console/dead-letters",
     "/console/search",
 )
+#: Pages of one thing, by the names of their routes.
+DEEP_PAGES: Final = {
+    "/console/conversations/{reference}": "console.conversation",
+    "/console/messages/{id}": "console.message",
+}
 MAX_FORM_BYTES: Final = 4096
 
+#: Of a page of one thing, as browsers write it: nothing in it leads elsewhere.
+_DEEP_PATH: Final = re.compile(r"/console/(?:conversations|messages)/[\w.%:~=+-]{1,900}", re.ASCII)
 _WRONG: Final = "That is not the admin token. It is the value of ADMIN_TOKEN in the hub's environment."
 _FOREIGN: Final = "That did not come from this page, so nothing was done. Type the token here."
 _IN_THE_CLEAR: Final = (
@@ -117,7 +125,7 @@ def _set_cookie(request: web.Request, answer: web.Response, value: str, *, max_a
 
 
 def _wanted_page(path: str | None) -> str:
-    return path if path in PAGES else PAGES[0]
+    return path if path in PAGES or (path and _DEEP_PATH.fullmatch(path)) else PAGES[0]
 
 
 async def _read_form(request: web.Request) -> dict[str, str]:
