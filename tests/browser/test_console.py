@@ -153,7 +153,7 @@ def test_database_that_fails_is_said_above_the_page(site: Site, browser: Browser
     try:
         browser.type("#words", "b101")
         browser.until_text("The database does not answer", "#banner")
-        assert browser.find("tbody")
+        assert browser.find("tbody").is_displayed()
     finally:
         site.do(fail(site, "off"))
     browser.until(lambda: not any(one.is_displayed() for one in browser.all("#banner")), "the banner is gone")
@@ -177,8 +177,12 @@ def test_hub_that_has_stopped_is_said_above_the_page(mongodb_uri: str, browser: 
     with open_site(mongodb_uri, prepare) as site:
         log_in(browser, site)
         browser.until_text("All is well", "#page")
-        site.do(site.hub.stop())
+        site.do(stop(site))
         browser.until_text("The hub does not answer", "#banner")
+
+
+async def stop(site: Site) -> None:
+    await site.hub.stop()
 
 
 def see_content(browser: Browser, path: str) -> None:

@@ -178,6 +178,14 @@ async def test_logging_out_ends_the_session(site: Hub, operator: dict[str, str])
     assert (await get(site, OVERVIEW, **cookie)).status == 401
 
 
+async def test_headers_that_are_no_urls_are_nobodys(site: Hub, operator: dict[str, str]) -> None:
+    cookie = {"Cookie": operator["Cookie"]}
+    assert (await get(site, LOGIN, Host="[")).status == 200
+    assert "Secure" in (await log_in(site, Host="[")).headers["Set-Cookie"]
+    for origin in ("http://[", "", "http://", "\xff"):
+        assert (await site.exchange("POST", "/console/logout", headers={**cookie, "Origin": origin})).status == 403
+
+
 FOREIGN: Final = {
     "another site": {"Sec-Fetch-Site": "cross-site"},
     "a sibling": {"Sec-Fetch-Site": "same-site"},

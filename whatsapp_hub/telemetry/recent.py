@@ -41,10 +41,10 @@ Point = dict[str, Any]
 
 def read_figures(metrics: Metrics) -> Figures:
     """Read what this process has done."""
-    sends = {result: _total(metrics.graph_requests, endpoint="messages", outcome=result) for result in RESULTS}
+    sends = {labels["outcome"]: value for labels, value in _samples(metrics.graph_requests, endpoint="messages")}
     return {
         RECEIVED: (_total(metrics.items, kind="message", outcome="new"),),
-        **{result: (value,) for result, value in sends.items()},
+        **{result: (sends.get(result, 0.0),) for result in RESULTS},
         HITS: (_total(metrics.business_cache_hits),),
         MISSES: (_total(metrics.business_cache_misses),),
         ACK: _buckets(metrics.webhook_request_duration),
@@ -108,18 +108,19 @@ class Recent:
 
 
 def _total(metric: Counter | Gauge, **labels: str) -> float:
-    return sum(_samples(metric, "", **labels))
+    return sum(value for _, value in _samples(metric, **labels))
 
 
 def _buckets(histogram: Histogram, **labels: str) -> tuple[float, ...]:
     """Return the count of each bucket; the metric's own are sums over all below."""
-    sums = list(_samples(histogram, "_bucket", **labels))
+    sums = [value for _, value in _samples(histogram, **labels)]
     return tuple(high - low for low, high in zip([0.0, *sums], sums, strict=False))
 
 
-def _samples(metric: Counter | Gauge | Histogram, ending: str, **labels: str) -> Iterator[float]:
+def _samples(metric: Counter | Gauge | Histogram, **labels: str) -> Iterator[tuple[Mapping[str, str], float]]:
+    """Yield labels and value of every sample that has these labels: of a histogram, of its buckets."""
     for family in metric.collect():
-        wanted = f"{family.name}{ending or ('_total' if family.type == 'counter' else '')}"
+        wanted = family.name + {"counter": "_total", "histogram": "_bucket"}.get(family.type, "")
         for sample in family.samples:
             if sample.name == wanted and labels.items() <= sample.labels.items():
-                yield sample.value
+                yield sample.labels, sample.value

@@ -19,7 +19,7 @@ from whatsapp_hub.http.console.standing import Circumstances, describe
 from whatsapp_hub.inbox.store import unknown_on_error
 from whatsapp_hub.tenants.store import Wanted
 
-logger = logging.getLogger("hub")
+logger = logging.getLogger("console")
 
 PAGE: Final = 25  #: businesses
 MAX_WORDS: Final = 100  #: characters of what is looked for
@@ -67,7 +67,7 @@ async def switch_business(request: web.Request) -> web.Response:
             await _switch(documents, sub_domain, on=on)
     except Failure as exc:
         raise NotWanted(409, exc.message) from None
-    logger.info("business switched in the console", extra={"business": sub_domain, "on": on})
+    logger.info("business switched", extra={"business": sub_domain, "on": on})
     return json_answer({"business": sub_domain, "switched_on": on})
 
 

@@ -11,7 +11,7 @@ from whatsapp_hub.http import keys
 from whatsapp_hub.http.admin import DATABASE_TIMEOUT_S
 from whatsapp_hub.http.answers import json_answer
 
-logger = logging.getLogger("hub")
+logger = logging.getLogger("console")
 
 
 async def clear_cache(request: web.Request) -> web.Response:
@@ -19,5 +19,5 @@ async def clear_cache(request: web.Request) -> web.Response:
     async with asyncio.timeout(DATABASE_TIMEOUT_S):
         await request.app[keys.NODES].raise_cache_epoch(warm=False)
     count = request.app[keys.DIRECTORY].clear()
-    logger.info("cache cleared in the console", extra={"count": count})
+    logger.info("cache cleared", extra={"count": count})
     return json_answer({"cleared": count})

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from functools import wraps
 from ipaddress import ip_address
 from typing import Any, Final
-from urllib.parse import quote, urlsplit
+from urllib.parse import SplitResult, quote, urlsplit
 
 import orjson
 from aiohttp import hdrs, web
@@ -85,7 +85,7 @@ def is_from_here(request: web.BaseRequest) -> bool:
     site = request.headers.get("Sec-Fetch-Site")
     if site is not None:
         return site == "same-origin"
-    return urlsplit(request.headers.get(hdrs.ORIGIN, "")).netloc == request.host != ""
+    return _split(request.headers.get(hdrs.ORIGIN, "")).netloc == request.host != ""
 
 
 def needs_secure_cookie(request: web.BaseRequest) -> bool:
@@ -99,13 +99,21 @@ def needs_secure_cookie(request: web.BaseRequest) -> bool:
 
 def is_loopback(host: str) -> bool:
     """Tell whether the name in a URL means the machine that the browser runs on."""
-    name = urlsplit(f"//{host}").hostname or ""
+    name = _split(f"//{host}").hostname or ""
     if name == "localhost":
         return True
     try:
         return ip_address(name).is_loopback
     except ValueError:
         return False
+
+
+def _split(url: str) -> SplitResult:
+    """Take a URL apart that anybody may have written; what is none has no host."""
+    try:
+        return urlsplit(url)
+    except ValueError:
+        return urlsplit("")
 
 
 async def read_object(request: web.Request) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import logging
 import re
 import secrets
 import time
@@ -27,6 +28,8 @@ from whatsapp_hub.http.console.doors import (
 )
 from whatsapp_hub.http.console.files import static_files
 from whatsapp_hub.http.console.session import NONCE_BYTES, SESSION_S, is_admin_token, make_cookie
+
+logger = logging.getLogger("console")
 
 #: Where the frame is shown; what is in it the scripts decide by the path.
 PAGES: Final = (
@@ -75,8 +78,11 @@ async def log_in(request: web.Request) -> web.Response:
         return login_page(request, status=403, problem=_FOREIGN)
     form = await _read_form(request)
     page = _wanted_page(form.get("next"))
+    address = request.app[keys.CLIENT_ADDRESSES].key_of(request)
     if not is_admin_token(form.get("token", ""), token):
+        logger.warning("login without the right token", extra={"address": address})
         return login_page(request, status=401, problem=_WRONG, page=page)
+    logger.info("operator logged in", extra={"address": address})
     answer = see_other(page)
     cookie = make_cookie(token, now=time.time(), nonce=secrets.token_bytes(NONCE_BYTES))
     _set_cookie(request, answer, cookie, max_age_s=SESSION_S)

@@ -106,7 +106,7 @@ def _describe_problem(problem: Problem) -> Trouble:
     return Trouble(
         level=WARN,
         what=f"{problem.business}: {problem.reason}.",
-        next="Mend its document. This says more:",
+        next="Mend that in the documents. This says more:",
         command="whatsapp-hub doctor",
     )
 

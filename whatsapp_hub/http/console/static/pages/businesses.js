@@ -14,7 +14,7 @@ const STATES = {
   serving: ["good", "Serving"],
   held: ["bad", "Held"],
   faulty: ["bad", "Faulty"],
-  contested: ["bad", "Contested number"],
+  contested: ["bad", "Contested"],
   off: ["", "Off"],
 };
 const SHOWN = { all: "All", attention: "Needing attention", on: "Switched on", off: "Switched off" };
@@ -79,7 +79,7 @@ function columns(load) {
     { title: "State", cell: standing },
     { title: "Access token", cell: token },
     { title: "Messages", number: true, cell: (one) => h("span", { "data-messages": one.phone_number_ids.join(" ") }, "…") },
-    { title: "Last message", cell: (one) => h("span", { "data-last": one.phone_number_ids.join(" ") }, "…") },
+    { title: "Last answered", cell: (one) => h("span", { "data-last": one.phone_number_ids.join(" ") }, "…") },
     { title: "", cell: (one) => switchOf(one, load) },
   ];
 }
@@ -128,7 +128,9 @@ function drawActivity({ items, days }) {
     cell.textContent = counts.includes(null) ? "–" : `${count(sum)}${counts.some((one) => one >= MOST_COUNTED) ? "+" : ""}`;
   }
   for (const cell of document.querySelectorAll("[data-last]")) {
-    put(cell, when(of(cell.dataset.last).map((item) => item.last_at).filter(Boolean).sort().at(-1)));
+    const shown = of(cell.dataset.last);
+    const last = shown.map((item) => item.last_at).filter(Boolean).sort().at(-1);
+    put(cell, !last && shown.some((item) => item.messages) ? "not yet" : when(last));
   }
 }
 
