@@ -20,10 +20,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from bench.budget import Row, budget_table, cost_rows, load_rows
 from bench.capacity import CAPACITY
 from bench.growth import GROWTH
-from bench.locusts import LOCUST
+from bench.locusts import LOCUST, LOCUST_SIGNED
 from bench.machine import Machine, describe_machine
 from bench.memory import MEMORY, SOAK
-from bench.pairs import Comparison, compare
+from bench.pairs import PEER_RUNS, Comparison, compare
 from bench.plan import Outcome
 from bench.processes import Cores, split_cores, stay_off
 from bench.profile import Recorder, profile_tables, read_samples
@@ -35,7 +35,7 @@ from whatsapp_hub.demo.embedded import embedded
 from whatsapp_hub.errors import HubError
 
 SCENARIOS: Final = (*COSTS, *LOADS, *LONG_LOADS)
-STUDIES: Final = (MEMORY, CAPACITY, GROWTH, LOCUST, SOAK)
+STUDIES: Final = (MEMORY, CAPACITY, GROWTH, LOCUST, LOCUST_SIGNED, SOAK)
 NAMES: Final = (*(scenario.name for scenario in SCENARIOS), *(study.name for study in STUDIES))
 #: What runs where nothing is named and not everything is asked for.
 USUAL: Final = (
@@ -70,7 +70,9 @@ class Bench:
         """Run all scenarios, with progress."""
         if not scenarios:
             return []
-        runs = sum((2 + len(scenario.peers)) * pairs if scenario.floor else 1 for scenario in scenarios)
+        runs = sum(
+            2 * pairs + len(scenario.peers) * min(pairs, PEER_RUNS) if scenario.floor else 1 for scenario in scenarios
+        )
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         with Progress(*columns, console=self.console) as progress:
             task = progress.add_task("", total=runs)

@@ -37,6 +37,7 @@ class Mark:
     busy: Busy
     acked: int
     answered: int
+    waiting: int
 
 
 class Window:
@@ -59,6 +60,7 @@ class Window:
                 busy=read_busy(),
                 acked=self._ledger.acked,
                 answered=self._ledger.answered,
+                waiting=self._ledger.waiting,
             )
         )
         tell(event=("window", "measured")[len(self.marks) - 1])
@@ -101,7 +103,7 @@ def _build_requests(plan: Plan, target: Target, ledger: Ledger) -> list[bytes]:
 
 
 def _is_answered(plan: Plan, ledger: Ledger) -> bool:
-    return plan.unit == "ack" or ledger.answered >= ledger.acked - plan.held
+    return plan.unit == "ack" or ledger.waiting <= plan.held
 
 
 def _summarise(plan: Plan, target: Target, ledger: Ledger, marks: Sequence[Mark], typings: int) -> Outcome:
@@ -127,7 +129,7 @@ def _summarise(plan: Plan, target: Target, ledger: Ledger, marks: Sequence[Mark]
         duplicated=ledger.duplicated,
         out_of_order=ledger.count_out_of_order() if answers else 0,
         gathered=ledger.count_gathered(),
-        under_way=end.acked - end.answered,
+        under_way=end.waiting,
         typings=typings,
     )
 

@@ -37,6 +37,7 @@ class Ledger:
         self.settled = 0  # webhooks that have their answer, whichever
         self.acked = 0
         self.answered = 0
+        self.waiting = 0  # acknowledged and not yet answered; what was refused may be answered all the same
         self.duplicated = 0
         self._places = 0
 
@@ -47,6 +48,7 @@ class Ledger:
         if status == 200:
             self.acked_at[serial] = now
             self.acked += 1
+            self.waiting += self.answered_at[serial] == NEVER
 
     def answer(self, serials: Sequence[int], now: float, waited_s: float) -> None:
         """Note a reply and the messages that it answers."""
@@ -57,6 +59,7 @@ class Ledger:
                 self.duplicated += 1
                 continue
             self.answered += 1
+            self.waiting -= self.acked_at[serial] != NEVER
             self.answered_at[serial] = now
             self.place[serial] = self._places
 

@@ -191,7 +191,7 @@ def draw_soak(told: Told) -> Figure:
 
 def draw_crowd(told: Told) -> Figure:
     """Show the hub's memory while the guide's one customer writes as fast as Locust can."""
-    guide = told["locust"]["GuideUser"]
+    guide = told["locust"]
     figure = _figure(
         f"The guide's load test: the hub's memory while one customer writes {guide['requests']:,} messages,\n"
         f"{guide['requests'] / guide['sending_s']:,.0f} a second ({guide['turns']:,.0f} turns)",

@@ -35,9 +35,7 @@ def make_results() -> dict[str, object]:
                 "units": 900,
                 "trend": {"per_hour": 0.1, "lowest": -1.0, "highest": 1.0},
             },
-            "locust": {
-                "GuideUser": {"memory": memory, "seconds": 50.0, "requests": 9_000, "sending_s": 50.0, "turns": 200.0}
-            },
+            "locust": {"memory": memory, "seconds": 50.0, "requests": 9_000, "sending_s": 50.0, "turns": 200.0},
         },
     }
 
