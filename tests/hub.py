@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -110,7 +110,7 @@ class Hub:
     database: Database
     graph: GraphStandIn
     client: aiohttp.ClientSession
-    stop: Callable[[], Awaitable[None]] = field(repr=False)
+    stop: Callable[[], Coroutine[Any, Any, None]] = field(repr=False)
 
     async def post(
         self, payload: Mapping[str, Any] | bytes, *, path: str = "/whatsapp_response", secret: str | None = SECRET
