@@ -34,11 +34,12 @@ _OUTCOMES: Final = {
     Outcome.NO_REPLY: ("", "no answer", "Nothing had to be said, or the assistant said nothing."),
     Outcome.DISCARDED: ("", "discarded", "An operator put it away; it gets no answer."),
 }
+_ACCEPTED: Final = ("accepted", "WhatsApp has accepted it.")
 _RANKS: Final = {
-    STATUS_RANKS["sent"]: "sent",
-    STATUS_RANKS["delivered"]: "delivered",
-    STATUS_RANKS["read"]: "read",
-    STATUS_RANKS["played"]: "read",
+    STATUS_RANKS["sent"]: ("sent", "WhatsApp has sent it on to the customer."),
+    STATUS_RANKS["delivered"]: ("delivered", "It is on the customer's phone."),
+    STATUS_RANKS["read"]: ("read", "The customer has read it."),
+    STATUS_RANKS["played"]: ("read", "The customer has listened to it."),
 }
 
 
@@ -96,8 +97,8 @@ def _answered(document: Mapping[str, Any]) -> Standing:
     ranks = [part.get("rank", 0) for part in document.get("parts", ()) if not part.get("dropped")]
     if FAILED_RANK in ranks:
         return Standing(tone="warn", label="failed", words="Meta could not deliver a part of it.")
-    label = _RANKS.get(min(ranks, default=0), "accepted")
-    return Standing(tone="good", label=label, words="All of it was accepted by WhatsApp.")
+    label, words = _RANKS.get(min(ranks, default=0), _ACCEPTED)
+    return Standing(tone="good", label=label, words=words)
 
 
 def message_view(document: Mapping[str, Any], turn: Mapping[str, Any] | None, names: Names) -> Json:
