@@ -19,6 +19,7 @@ from tests.browser.site import IN_BROWSER
 pytestmark = IN_BROWSER
 
 STEPS: Final = ("signature", "stored", "acked", "turn", "assistant", "decided", "sent", "delivered", "read")
+PATIENCE_S: Final = 45.0  # a killed hub takes some seconds, and on a busy machine some more
 DEMO: Final = (sys.executable, "-m", "whatsapp_hub", "demo", "--port", "0", "--no-browser")
 
 
@@ -53,7 +54,9 @@ class Page:
 
     def bubble(self, whose: str, text: str) -> WebElement:
         """Wait for the bubble that says something; of the replies that it is said in."""
-        return self.browser.until(lambda: next(iter(self.bubbles(whose, text)), None), f"{text!r} in a bubble")
+        return self.browser.until(
+            lambda: next(iter(self.bubbles(whose, text)), None), f"{text!r} in a bubble", PATIENCE_S
+        )
 
     def bubbles(self, whose: str, text: str) -> list[WebElement]:
         """Return the bubbles that say something."""
@@ -65,7 +68,7 @@ class Page:
 
     def until_ticks(self, bubble: WebElement, rank: str) -> None:
         """Wait until its ticks are so far."""
-        self.browser.until(lambda: self.ticks(bubble) == rank, f"ticks {rank}")
+        self.browser.until(lambda: self.ticks(bubble) == rank, f"ticks {rank}", PATIENCE_S)
 
     def sum(self, name: str) -> int:
         """Return one of the sums."""
@@ -73,7 +76,7 @@ class Page:
 
     def until_all_answered(self) -> None:
         """Wait until everything that was written is answered; nothing may be lost, or answered twice."""
-        self.browser.until(lambda: self.sum("answered") == self.sum("written"), "all answered")
+        self.browser.until(lambda: self.sum("answered") == self.sum("written"), "all answered", PATIENCE_S)
         assert (self.sum("acknowledged"), self.sum("lost"), self.sum("twice")) == (self.sum("written"), 0, 0)
 
     def choose(self, graph: str) -> None:
@@ -181,7 +184,7 @@ def test_burst_with_a_kill_in_its_middle_is_answered_to_the_last_message(page: P
     written = page.sum("written")
     page.browser.press("50 messages from 10 customers, then kill -9")
     page.browser.until(lambda: page.sum("written") == written + 50, "fifty messages")
-    page.browser.until(lambda: page.sum("answered") == written + 50, "fifty answers", timeout_s=30)
+    page.browser.until(lambda: page.sum("answered") == written + 50, "fifty answers", PATIENCE_S)
     page.until_all_answered()
 
 
