@@ -3,6 +3,7 @@
 SHELL := /bin/sh
 VENV := .venv
 BIN := $(VENV)/bin
+AXE := tests/browser/node_modules/.stamp
 ARGS ?=
 # What CI runs; no test chosen is no fault. Those that hold a deadline run alone, after the others.
 SHORT := not soak and not rehearsal
@@ -17,7 +18,7 @@ help: ## this list
 demo: $(DEMO_STAMP) ## the whole thing on this machine, with a database and a stand-in for WhatsApp
 	@$(BIN)/whatsapp-hub demo $(ARGS)
 
-test: $(VENV)/all.stamp ## the whole test suite
+test: $(VENV)/all.stamp $(AXE) ## the whole test suite
 	@$(BIN)/python -m pytest -n 3 --dist loadgroup -m "not deadlines and $(SHORT)" $(ARGS) || [ $$? -eq 5 ]
 	@$(BIN)/python -m pytest -m "deadlines and $(SHORT)" $(ARGS) || [ $$? -eq 5 ]
 
@@ -71,3 +72,7 @@ clean: ## throw away the environment and what the tools left
 $(VENV)/%.stamp: requirements/%.txt pyproject.toml
 	@PYTHON="$(PYTHON)" requirements/install $(VENV) $<
 	@touch $@
+
+# What the tests in Chromium need of npm. Without npm they say so themselves.
+$(AXE): tests/browser/package.json tests/browser/package-lock.json
+	@if command -v npm >/dev/null; then cd tests/browser && npm ci --silent --no-audit --no-fund && touch node_modules/.stamp; fi

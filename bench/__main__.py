@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
@@ -15,21 +17,35 @@ import orjson
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from bench.machine import describe_machine
-from bench.pairs import Comparison, compare
+from bench.budget import Row, budget_table, cost_rows, load_rows
+from bench.capacity import CAPACITY
+from bench.growth import GROWTH
+from bench.locusts import LOCUST, LOCUST_SIGNED
+from bench.machine import Machine, describe_machine
+from bench.memory import MEMORY, SOAK
+from bench.pairs import PEER_RUNS, Comparison, compare
 from bench.plan import Outcome
 from bench.processes import Cores, split_cores, stay_off
 from bench.profile import Recorder, profile_tables, read_samples
-from bench.report import cost_table, find_missed, load_table, to_json
-from bench.scenarios import COSTS, LOAD_LIMITS, LOADS, Scenario, lengthened, shortened
+from bench.report import cost_table, load_table, to_json
+from bench.scenarios import COSTS, LOAD_LIMITS, LOADS, LONG_LOADS, QUICK_FACTOR, Scenario, lengthened, shortened
 from bench.stage import run_once
+from bench.study import Context, Finding, Study
 from whatsapp_hub.demo.embedded import embedded
 from whatsapp_hub.errors import HubError
 
-NAMES: Final = tuple(scenario.name for scenario in (*COSTS, *LOADS))
+SCENARIOS: Final = (*COSTS, *LOADS, *LONG_LOADS)
+STUDIES: Final = (MEMORY, CAPACITY, GROWTH, LOCUST, LOCUST_SIGNED, SOAK)
+NAMES: Final = (*(scenario.name for scenario in SCENARIOS), *(study.name for study in STUDIES))
+#: What runs where nothing is named and not everything is asked for.
+USUAL: Final = (
+    *(scenario.name for scenario in (*COSTS, *LOADS)),
+    *(study.name for study in STUDIES if not study.full),
+)
 RESULTS: Final = Path(__file__).parent / "results"
 QUICK_PAIRS: Final = 2
-QUICK_FACTOR: Final = 4
+#: The comparisons and loads, and the others as they say.
+FULL_MINUTES: Final = 23 + sum(study.minutes for study in STUDIES)
 PROFILE_FACTOR: Final = 2  # for enough samples
 MIN_WIDTH: Final = 130
 
@@ -40,10 +56,23 @@ class Bench:
 
     cores: Cores
     console: Console
+    machine: Machine
+
+    @classmethod
+    def on_this_machine(cls, console: Console) -> Bench:
+        """Look at the machine, and leave the core that is measured alone."""
+        cores = split_cores(sorted(os.sched_getaffinity(0)))
+        stay_off(cores)
+        with embedded() as database:
+            return cls(cores, console, describe_machine(str(database), cores))
 
     def measure(self, scenarios: Sequence[Scenario], pairs: int) -> list[Comparison]:
         """Run all scenarios, with progress."""
-        runs = sum((2 + len(scenario.peers)) * pairs if scenario.floor else 1 for scenario in scenarios)
+        if not scenarios:
+            return []
+        runs = sum(
+            2 * pairs + len(scenario.peers) * min(pairs, PEER_RUNS) if scenario.floor else 1 for scenario in scenarios
+        )
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         with Progress(*columns, console=self.console) as progress:
             task = progress.add_task("", total=runs)
@@ -63,8 +92,39 @@ class Bench:
                     progress.console.print(cost_table(comparisons[-1]))
         return comparisons
 
-    def profile(self, scenario: Scenario) -> None:
-        """Run the hub once and show where its time went."""
+    def conclude(self, comparisons: Sequence[Comparison], findings: Mapping[str, Finding]) -> bool:
+        """Show the budget; whether nothing happened that must not."""
+        loads = [comparison for comparison in comparisons if not comparison.scenario.floor]
+        if loads:
+            self.console.print(load_table(loads, LOAD_LIMITS))
+        if rows := _all_rows(comparisons, findings):
+            self.console.print(budget_table(rows))
+        faults = [fault for comparison in comparisons for fault in comparison.faults]
+        faults += [fault for finding in findings.values() for fault in finding.faults]
+        for fault in faults:
+            self.console.print(f"FAULT {fault}", style="bold red")
+        return not faults
+
+    def save(self, comparisons: Sequence[Comparison], findings: Mapping[str, Finding], json_file: Path) -> None:
+        """Write all figures so far."""
+        told = to_json(self.machine, comparisons, findings, _all_rows(comparisons, findings))
+        json_file.parent.mkdir(parents=True, exist_ok=True)
+        json_file.write_bytes(orjson.dumps(told, option=orjson.OPT_INDENT_2))
+
+    def study(self, study: Study, *, quick: bool) -> Finding:
+        """Answer one of the other questions."""
+        self.console.print(f"{study.name}: {study.title}{'' if quick else f'; about {study.minutes:.0f} minutes'}")
+        say = partial(self.console.print, style="dim", highlight=False)
+        finding = study.run(Context(cores=self.cores, quick=quick, say=lambda words: say(f"  {words}")))
+        self.console.print(finding.table)
+        return finding
+
+    def profile(self, scenario: Scenario, flame: Path | None) -> None:
+        """Run the hub once and show where its time went, as tables or as a flame graph."""
+        if flame is not None:
+            run_once(scenario.hub, scenario.plan, self.cores, Recorder(flame, form="flamegraph"))
+            self.console.print(f"{scenario.name}: {flame}")
+            return
         with TemporaryDirectory(prefix="hub-bench-") as folder:
             samples = Path(folder) / "samples"
             recorder = Recorder(samples)
@@ -77,6 +137,14 @@ class Bench:
         )
         for table in profile_tables(scenario.name, profile, outcome.cpu_us, scenario.unit):
             self.console.print(table)
+
+
+def _all_rows(comparisons: Sequence[Comparison], findings: Mapping[str, Finding]) -> list[Row]:
+    """Return the whole budget: of the comparisons, of the loads, of everything else."""
+    rows = [row for comparison in comparisons for row in cost_rows(comparison)]
+    loads = [comparison for comparison in comparisons if not comparison.scenario.floor]
+    rows += [row for comparison in loads for row in load_rows(comparison, LOAD_LIMITS)]
+    return rows + [row for finding in findings.values() for row in finding.rows]
 
 
 def describe(outcome: Outcome, unit: str) -> str:
@@ -97,47 +165,52 @@ def describe(outcome: Outcome, unit: str) -> str:
     "--pairs", default=7, show_default=True, type=click.IntRange(min=1), help="Runs of the hub and its floor."
 )
 @click.option("--quick", is_flag=True, help=f"{QUICK_PAIRS} pairs and short windows: to see that it works.")
+@click.option("--full", is_flag=True, help=f"Everything: about {FULL_MINUTES:.0f} minutes.")
 @click.option("--profile", is_flag=True, help="Show where the hub's time goes instead (py-spy).")
+@click.option("--flame", type=click.Path(path_type=Path), help="With --profile: a flame graph (SVG) instead of tables.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help=f"Default: {RESULTS.name}/latest.json here.")
-def main(*, names: tuple[str, ...], pairs: int, quick: bool, profile: bool, json_file: Path | None) -> None:
+def main(
+    *,
+    names: tuple[str, ...],
+    pairs: int,
+    quick: bool,
+    full: bool,
+    profile: bool,
+    flame: Path | None,
+    json_file: Path | None,
+) -> None:
     """Measure what the hub costs. Exits 1 if something was lost, refused or answered twice."""
     if sys.platform != "linux":
         raise click.ClickException("the bench reads the kernel's accounting in /proc and pins processes: Linux only")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # or its processes would stay behind
     console = Console()
     if not console.is_terminal:
         console = Console(width=MIN_WIDTH)
-    chosen = [scenario for scenario in (*COSTS, *LOADS) if not names or scenario.name in names]
-    chosen = [shortened(scenario, QUICK_FACTOR) for scenario in chosen] if quick else chosen
-    cores = split_cores(sorted(os.sched_getaffinity(0)))
-    stay_off(cores)
-    bench = Bench(cores, console)
+    names = names or (NAMES if full else USUAL)
+    scenarios = [scenario for scenario in SCENARIOS if scenario.name in names]
+    scenarios = [shortened(scenario, QUICK_FACTOR) for scenario in scenarios] if quick else scenarios
+    studies = [study for study in STUDIES if study.name in names]
     try:
+        bench = Bench.on_this_machine(console)
         if profile:
-            for scenario in chosen:
-                bench.profile(scenario if quick else lengthened(scenario, PROFILE_FACTOR))
-        elif not _measure(bench, chosen, QUICK_PAIRS if quick else pairs, json_file or RESULTS / "latest.json"):
+            for scenario in scenarios:
+                bench.profile(scenario if quick else lengthened(scenario, PROFILE_FACTOR), flame)
+            return
+        console.print(str(bench.machine))
+        if not bench.cores.apart:
+            console.print("only one core: the driver and the database take it from the hub, so latencies say nothing")
+        file = json_file or RESULTS / "latest.json"
+        comparisons, findings = bench.measure(scenarios, QUICK_PAIRS if quick else pairs), dict[str, Finding]()
+        for study in studies:
+            bench.save(comparisons, findings, file)
+            findings[study.name] = bench.study(study, quick=quick)
+        bench.save(comparisons, findings, file)
+        clean = bench.conclude(comparisons, findings)
+        console.print(f"all figures: {file}")
+        if not clean:
             sys.exit(1)
     except HubError as error:
         raise click.ClickException(str(error)) from error
-
-
-def _measure(bench: Bench, scenarios: Sequence[Scenario], pairs: int, json_file: Path) -> bool:
-    with embedded() as database:
-        machine = describe_machine(str(database), bench.cores)
-    bench.console.print(str(machine))
-    if not bench.cores.apart:
-        bench.console.print("only one core: the driver and the database take it from the hub, so latencies say nothing")
-    comparisons = bench.measure(scenarios, pairs)
-    loads = [comparison for comparison in comparisons if not comparison.scenario.floor]
-    if loads:
-        bench.console.print(load_table(loads, LOAD_LIMITS))
-        for comparison in loads:
-            for missed in find_missed(comparison, LOAD_LIMITS):
-                bench.console.print(f"{comparison.scenario.name}: missed, {missed}")
-    json_file.parent.mkdir(parents=True, exist_ok=True)
-    json_file.write_bytes(orjson.dumps(to_json(machine, comparisons), option=orjson.OPT_INDENT_2))
-    bench.console.print(f"all figures: {json_file}")
-    return not any(comparison.faults for comparison in comparisons)
 
 
 if __name__ == "__main__":

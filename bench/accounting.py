@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -11,6 +11,7 @@ from typing import Final
 from bench.plan import Cpu
 
 _TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
+_PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 _IDLE_COLUMNS: Final = frozenset({3, 4, 7})  # idle, waiting for the disk, stolen by the hypervisor
 
 
@@ -19,6 +20,16 @@ def read_cpu(pid: int) -> Cpu:
     # The second field, the program's name in brackets, may contain anything.
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return Cpu(user_s=int(fields[11]) / _TICKS_PER_S, system_s=int(fields[12]) / _TICKS_PER_S)
+
+
+def sum_cpu(times: Sequence[Cpu]) -> Cpu:
+    """Add up the CPU time of several processes."""
+    return Cpu(user_s=sum(cpu.user_s for cpu in times), system_s=sum(cpu.system_s for cpu in times))
+
+
+def read_memory_mb(pid: int) -> float:
+    """Return how much of the memory a process has now, in millions of bytes (its resident set)."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE_BYTES / 1e6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,13 +19,13 @@ from typing import Any
 import orjson
 import uvloop
 
-from bench.accounting import Busy, read_busy, read_cpu
+from bench.accounting import Busy, read_busy, read_cpu, sum_cpu
 from bench.ledger import Ledger
 from bench.plan import Cpu, Outcome, Plan, Target
 from bench.sending import Sender
 from bench.stats import latencies_ms
 from bench.upstream import Upstream
-from bench.webhooks import build_request, choose_customers, schedule
+from bench.webhooks import build_request, choose_customers, choose_numbers, schedule
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +37,7 @@ class Mark:
     busy: Busy
     acked: int
     answered: int
+    waiting: int
 
 
 class Window:
@@ -44,7 +45,7 @@ class Window:
 
     def __init__(self, plan: Plan, target: Target, ledger: Ledger) -> None:
         self._edges = (plan.first, plan.first + plan.measured)
-        self._pids = {**target.pids, "driver": os.getpid()}
+        self._pids = {**target.pids, "driver": [os.getpid()]}
         self._ledger = ledger
         self.marks: list[Mark] = []
 
@@ -55,10 +56,11 @@ class Window:
         self.marks.append(
             Mark(
                 at=time.perf_counter(),
-                cpu={role: read_cpu(pid) for role, pid in self._pids.items()},
+                cpu={role: sum_cpu([read_cpu(pid) for pid in pids]) for role, pids in self._pids.items()},
                 busy=read_busy(),
                 acked=self._ledger.acked,
                 answered=self._ledger.answered,
+                waiting=self._ledger.waiting,
             )
         )
         tell(event=("window", "measured")[len(self.marks) - 1])
@@ -76,9 +78,9 @@ async def drive(plan: Plan, target: Target, upstream: Upstream, ledger: Ledger) 
     gc.collect()
     gc.freeze()
     gc.disable()  # nothing here makes cycles, and a pause would be a latency
-    await sender.open(target.host, target.port, plan.connections)
-    if plan.prime:
-        await sender.send_closed(plan.customers)
+    await sender.open(target.host, target.ports, plan.connections)
+    if plan.held:
+        await sender.send_closed(plan.held)
         tell(event="primed")
         await hear()
     if plan.rate is None:
@@ -92,28 +94,29 @@ async def drive(plan: Plan, target: Target, upstream: Upstream, ledger: Ledger) 
 
 
 def _build_requests(plan: Plan, target: Target, ledger: Ledger) -> list[bytes]:
-    host, now = f"{target.host}:{target.port}", int(time.time())
+    host, now = target.host, int(time.time())
+    number_of = choose_numbers(plan)
     return [
-        build_request(serial, customer, phone_numbers=plan.phone_numbers, host=host, now=now)
+        build_request(serial, customer, number_of(customer), host=host, now=now)
         for serial, customer in enumerate(ledger.customers)
     ]
 
 
 def _is_answered(plan: Plan, ledger: Ledger) -> bool:
-    return plan.unit == "ack" or ledger.answered >= ledger.acked
+    return plan.unit == "ack" or ledger.waiting <= plan.held
 
 
 def _summarise(plan: Plan, target: Target, ledger: Ledger, marks: Sequence[Mark], typings: int) -> Outcome:
     start, end = marks
     window = range(plan.first, plan.first + plan.measured)
     answers = plan.unit == "answer"
-    others = [core for core in end.busy.worked if core != target.core] or [target.core]
+    others = [core for core in end.busy.worked if core not in target.cores] or target.cores
     return Outcome(
         units=end.answered - start.answered if answers else end.acked - start.acked,
         window_s=end.at - start.at,
         cpu={role: cpu.since(start.cpu[role]) for role, cpu in end.cpu.items()},
         busy={
-            "subject": end.busy.share_since(start.busy, [target.core]),
+            "subject": end.busy.share_since(start.busy, set(target.cores)),
             "others": end.busy.share_since(start.busy, others),
         },
         ack_ms=latencies_ms(ledger.acks_s(window)),
@@ -122,10 +125,11 @@ def _summarise(plan: Plan, target: Target, ledger: Ledger, marks: Sequence[Mark]
         late_ms=latencies_ms(ledger.late_s(window)) if plan.rate else None,
         statuses={str(status): count for status, count in sorted(ledger.statuses.items())},
         acked=ledger.acked,
-        lost=ledger.count_lost() if answers else 0,
+        lost=ledger.count_lost(plan.held) if answers else 0,
         duplicated=ledger.duplicated,
         out_of_order=ledger.count_out_of_order() if answers else 0,
         gathered=ledger.count_gathered(),
+        under_way=end.waiting,
         typings=typings,
     )
 

@@ -37,6 +37,7 @@ class Ledger:
         self.settled = 0  # webhooks that have their answer, whichever
         self.acked = 0
         self.answered = 0
+        self.waiting = 0  # acknowledged and not yet answered; what was refused may be answered all the same
         self.duplicated = 0
         self._places = 0
 
@@ -47,6 +48,7 @@ class Ledger:
         if status == 200:
             self.acked_at[serial] = now
             self.acked += 1
+            self.waiting += self.answered_at[serial] == NEVER
 
     def answer(self, serials: Sequence[int], now: float, waited_s: float) -> None:
         """Note a reply and the messages that it answers."""
@@ -57,12 +59,14 @@ class Ledger:
                 self.duplicated += 1
                 continue
             self.answered += 1
+            self.waiting -= self.acked_at[serial] != NEVER
             self.answered_at[serial] = now
             self.place[serial] = self._places
 
-    def count_lost(self) -> int:
-        """Count the messages that were acknowledged and not answered."""
-        return sum(acked != NEVER == answered for acked, answered in zip(self.acked_at, self.answered_at, strict=True))
+    def count_lost(self, first: int = 0) -> int:
+        """Count the messages from the first one on that were acknowledged and not answered."""
+        pairs = zip(self.acked_at[first:], self.answered_at[first:], strict=True)
+        return sum(acked != NEVER == answered for acked, answered in pairs)
 
     def count_gathered(self) -> int:
         """Count the messages that were answered in the turn of another one."""

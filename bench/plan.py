@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -11,6 +11,8 @@ from bench.stats import Latencies
 APP_SECRET = "bench-app-secret"  # signs the webhooks
 ENCRYPTION_SECRET = "bench-encryption-secret"
 GRAPH_VERSION = "v26.0"
+BACKLOG_CUSTOMERS = 5_000
+BACKLOG_NUMBERS = 50  # behind the others
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,15 +29,28 @@ class Plan:
     phone_numbers: int
     chatty: int = 0  #: this many of the customers write a tenth of all messages
     prime: bool = False  #: a message of every customer goes first, and the bench says when to go on
+    backlog: int = 0  #: so many messages go first, to businesses of their own that can answer nobody
+    zipf: bool = False  #: a few businesses have most of the customers (Zipf's law), or all have as many
+    past_turns: int = 0  #: what each customer had said and heard before
     model_s: tuple[float, float] = (0.0, 0.0)  #: how long the model takes: drawn evenly from this range
     graph_s: tuple[float, float] = (0.0, 0.0)
     drain_s: float = 30.0  #: how long to wait for the last answers
     seed: int = 1
 
     @property
+    def held(self) -> int:
+        """How many messages go first, to businesses that the hub holds."""
+        return self.backlog + (self.customers if self.prime else 0)
+
+    @property
+    def held_conversations(self) -> int:
+        """Of how many customers they are."""
+        return min(self.backlog, BACKLOG_CUSTOMERS) + (self.customers if self.prime else 0)
+
+    @property
     def first(self) -> int:
         """The number of the first message in the window."""
-        return (self.customers if self.prime else 0) + self.warm_up
+        return self.held + self.warm_up
 
     @property
     def total(self) -> int:
@@ -48,9 +63,9 @@ class Target:
     """Whom the driver sends to, and whose CPU it reads."""
 
     host: str
-    port: int
-    pids: Mapping[str, int]  #: by role: ``subject``, ``database``
-    core: int  #: the subject's
+    ports: Sequence[int]  #: of each process of the subject; the connections are spread over them
+    pids: Mapping[str, Sequence[int]]  #: by role: ``subject``, ``database``
+    cores: Sequence[int]  #: the subject's
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +101,7 @@ class Outcome:
     duplicated: int = 0
     out_of_order: int = 0
     gathered: int = 0  #: answered in another one's turn
+    under_way: int = 0  #: acknowledged and not yet answered when the window ended
     typings: int = 0
     stored: Mapping[str, int] = field(default_factory=dict)  #: documents in the database by state, afterwards
     commands: Mapping[str, int] = field(default_factory=dict)  #: of the database, by kind

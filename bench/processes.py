@@ -36,6 +36,14 @@ class Cores:
         """Whether the subject has a core of its own."""
         return self.measured not in self.others
 
+    def spread(self, processes: int) -> list[int]:
+        """Return a core for each process of a subject: the measured one, then the others but for the first of them.
+
+        With two cores all of them share the measured one.
+        """
+        free = [self.measured, *sorted(self.others - {self.measured}, reverse=True)[:-1]]
+        return [free[index % len(free)] for index in range(processes)]
+
 
 def split_cores(available: Sequence[int]) -> Cores:
     """Give the last core to whoever is measured, and the others to the rest."""
@@ -83,6 +91,13 @@ class Process:
     def signal(self, number: int) -> None:
         """Send it a signal."""
         self._process.send_signal(number)
+
+    def wait(self) -> None:
+        """Wait until it has ended. Raises ``BenchFailed`` if that takes too long."""
+        try:
+            self._process.wait(_STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            raise BenchFailed(f"the {self._name} did not end within {_STOP_TIMEOUT_S:.0f} s") from None
 
     def stop(self) -> None:
         """End it in peace, or by force if that takes too long."""

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from rich.table import Table
 
@@ -57,9 +57,10 @@ class Profile:
 class Recorder(Observer):
     """Samples the subject as long as the window lasts."""
 
-    def __init__(self, file: Path) -> None:
-        """Write the samples to ``file``."""
+    def __init__(self, file: Path, *, form: Literal["raw", "flamegraph"] = "raw") -> None:
+        """Write the samples to ``file``: collapsed stacks, or a picture (SVG)."""
         self._file = file
+        self._form = form
         self._process: subprocess.Popen[bytes] | None = None
         self.garbage_s = 0.0  #: how long the garbage collector worked; in the samples it is whoever set it off
 
@@ -73,7 +74,7 @@ class Recorder(Observer):
         # that works there, and Motor has dozens that wait.
         arguments = ("--pid", str(subject.pid), "--gil", "--rate", str(RATE_HZ), "--duration", "600")
         self._process = subprocess.Popen(
-            [program, "record", *arguments, "--format", "raw", "--output", str(self._file)],
+            [program, "record", *arguments, "--format", self._form, "--output", str(self._file)],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
         )

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from statistics import median
 from typing import Any
 
 from rich.table import Table
 
+from bench.budget import Row
 from bench.machine import Machine
 from bench.pairs import Comparison
 from bench.plan import Outcome
 from bench.scenarios import Limits
 from bench.stats import Latencies, spread
+from bench.study import Finding
 
 
 def cost_table(comparison: Comparison) -> Table:
@@ -84,11 +86,11 @@ def _caption(comparison: Comparison) -> str:
 def load_table(comparisons: Sequence[Comparison], limits: Limits) -> Table:
     """Show how the hub answers under load."""
     table = Table(
-        title="load: " + comparisons[0].scenario.title.rpartition(",")[0], title_justify="left", title_style="bold"
+        title="load: " + comparisons[0].scenario.title.partition(": ")[0], title_justify="left", title_style="bold"
     )
     table.add_column("")
     for comparison in comparisons:
-        table.add_column(comparison.scenario.title.rpartition(", ")[2], justify="right")
+        table.add_column(comparison.scenario.title.partition(": ")[2], justify="right")
     table.add_column("budget", justify="right")
     for name, show, budget in _load_rows(limits):
         table.add_row(name, *(show(comparison.hub[0]) for comparison in comparisons), budget)
@@ -123,22 +125,16 @@ def _show(summary: Latencies | None, figure: str) -> str:
     return "" if summary is None else f"{getattr(summary, figure):.1f}"
 
 
-def find_missed(comparison: Comparison, limits: Limits) -> list[str]:
-    """Return which limits of a load scenario were missed."""
-    run = comparison.hub[0]
-    if run.ack_ms is None or run.added_ms is None:
-        return ["nothing was answered"]
-    figures = (
-        ("ack p50", run.ack_ms.p50, limits.ack_p50),
-        ("ack p99", run.ack_ms.p99, limits.ack_p99),
-        ("added p99", run.added_ms.p99, limits.added_p99),
-    )
-    return [f"{name} {value:.0f} ms > {most:.0f} ms" for name, value, most in figures if value > most]
-
-
-def to_json(machine: Machine, comparisons: Sequence[Comparison]) -> dict[str, Any]:
+def to_json(
+    machine: Machine, comparisons: Sequence[Comparison], findings: Mapping[str, Finding], rows: Sequence[Row]
+) -> dict[str, Any]:
     """Return everything that was measured."""
-    return {"machine": asdict(machine), "scenarios": [_comparison_json(comparison) for comparison in comparisons]}
+    return {
+        "machine": asdict(machine),
+        "scenarios": [_comparison_json(comparison) for comparison in comparisons],
+        "studies": {name: finding.data for name, finding in findings.items()},
+        "budget": [{**asdict(row), "verdict": row.verdict} for row in rows],
+    }
 
 
 def _comparison_json(comparison: Comparison) -> dict[str, Any]:

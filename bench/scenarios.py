@@ -9,6 +9,7 @@ from bench.plan import Plan
 from bench.stage import Subject, bare, hub
 
 LONG_S: Final = 3600
+QUICK_FACTOR: Final = 4  #: so much shorter is what is only to see that it works
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,7 +115,7 @@ ANSWERED: Final = Scenario(
     max_ratio=2.0,
 )
 
-_LOAD: Final = Plan(
+LOAD: Final = Plan(
     unit="answer",
     rate=500,
     connections=500,
@@ -129,29 +130,44 @@ _LOAD: Final = Plan(
 )
 
 
-def _load(name: str, *, typing: bool) -> Scenario:
+def _load(name: str, *, rate: float = 500, minutes: int = 1, typing: bool = False) -> Scenario:
     return Scenario(
         name=name,
-        title=f"500 messages/s over 500 connections for a minute, the assistant takes 0.5-2 s, Graph 150-400 ms,"
-        f" typing {'on' if typing else 'off'}",
+        title=f"500 connections, the assistant takes 0.5-2 s, Graph 150-400 ms:"
+        f" {rate:.0f}/s for {minutes} min, typing {'on' if typing else 'off'}",
         unit="answer",
-        plan=_LOAD,
+        plan=replace(LOAD, rate=rate, warm_up=int(5 * rate), measured=int(60 * minutes * rate)),
         hub=hub(assistant="openai", typing_indicator=typing),
         floor=None,
     )
 
 
 COSTS: Final = (ACK, NO_REPLY, ANSWERED)
-LOADS: Final = (_load("load", typing=False), _load("load-typing", typing=True))
+LOADS: Final = (_load("load"), _load("load-typing", typing=True))
+LONG_LOADS: Final = (_load("load-long", minutes=5), _load("load-double", rate=1_000))
 LOAD_LIMITS: Final = Limits()
 
 
 def shortened(scenario: Scenario, factor: int) -> Scenario:
-    """Return the scenario with a window so many times shorter."""
+    """Return the scenario with a window so many times shorter; where a peer is slow, with less at once."""
     plan = scenario.plan
     return replace(
-        scenario, plan=replace(plan, measured=plan.measured // factor, warm_up=max(plan.warm_up // factor, 1_000))
+        scenario,
+        plan=replace(plan, measured=plan.measured // factor, warm_up=max(plan.warm_up // factor, 1_000)),
+        peers=tuple(shortened_peer(peer, factor) for peer in scenario.peers),
     )
+
+
+def shortened_peer(peer: Peer, factor: int) -> Peer:
+    """Return a peer that is offered so many times less."""
+    plan = peer.plan
+    less = replace(
+        plan,
+        connections=plan.connections // factor,
+        warm_up=plan.warm_up // factor,
+        measured=plan.measured // factor,
+    )
+    return replace(peer, plan=less)
 
 
 def lengthened(scenario: Scenario, factor: int) -> Scenario:

@@ -23,21 +23,22 @@ class Sender:
         self._requests = requests
         self._ledger = ledger
         self._on_progress = on_progress
-        self._idle: list[Connection] = []
+        self._idle: deque[Connection] = deque()  # the one that has been idle longest is next, so that none goes unused
         self._overdue: deque[int] = deque()  # due, and no connection was free
         self._limit = 0  # in a closed loop, messages below this number may be sent
         self._changed = asyncio.Event()
         self.next = 0  #: the number of the next message
 
-    async def open(self, host: str, port: int, count: int) -> None:
-        """Open the connections."""
-        self._idle = await open_connections(count, host, port, self._answered)
+    async def open(self, host: str, ports: Sequence[int], count: int) -> None:
+        """Open the connections, as many to each port; they are used by turns."""
+        opened = [await open_connections(count // len(ports), host, port, self._answered) for port in ports]
+        self._idle.extend(connection for each in zip(*opened, strict=True) for connection in each)
 
     async def send_closed(self, limit: int) -> None:
         """Send all messages below ``limit``, every connection again as soon as it is answered; wait for all answers."""
         self._limit = limit
         while self._idle and self.next < limit:
-            self._send(self._idle.pop(), time.perf_counter())
+            self._send(self._idle.popleft(), time.perf_counter())
         await self.until(lambda: self._ledger.settled >= limit)
 
     async def send_open(self, times_s: Sequence[float]) -> None:
@@ -48,7 +49,7 @@ class Sender:
             while (left_s := due - time.perf_counter()) > 0:  # noqa: ASYNC110 - time itself is what is waited for
                 await asyncio.sleep(left_s + _ROUNDING_S)
             if self._idle:
-                self._send(self._idle.pop(), due)
+                self._send(self._idle.popleft(), due)
             else:
                 self._ledger.due_at[self.next] = due
                 self._overdue.append(self.next)

@@ -19,10 +19,9 @@ from pymongo import MongoClient
 
 from bench.plan import APP_SECRET, ENCRYPTION_SECRET, GRAPH_VERSION, Cpu, Outcome, Plan
 from bench.processes import BenchFailed, Cores, Process, running, wait_until
+from bench.seeding import build_businesses, build_histories
 from bench.stats import Latencies
-from bench.webhooks import phone_number_id
 from whatsapp_hub.demo.embedded import embedded
-from whatsapp_hub.tenants.vault import Vault
 
 DATABASE: Final = "bench"
 START_TIMEOUT_S: Final = 30.0
@@ -40,11 +39,19 @@ class Subject:
     options: Mapping[str, Any] = field(default_factory=dict)
     needs_database: bool = False
     has_tokens: bool = True  #: False: the businesses have no access token, so the hub holds what they get
+    processes: int = 1
 
 
-def hub(name: str = "hub", *, has_tokens: bool = True, **settings: Any) -> Subject:
-    """Return the hub with these settings."""
-    return Subject(name=name, module="bench.subjects.hub", options=settings, needs_database=True, has_tokens=has_tokens)
+def hub(*, has_tokens: bool = True, processes: int = 1, **settings: Any) -> Subject:
+    """Return the hub with these settings; several processes listen at a port each, as ``systemd/`` has it."""
+    return Subject(
+        name="hub",
+        module="bench.subjects.hub",
+        options=settings,
+        needs_database=True,
+        has_tokens=has_tokens,
+        processes=processes,
+    )
 
 
 def bare(kind: str) -> Subject:
@@ -52,33 +59,28 @@ def bare(kind: str) -> Subject:
     return Subject(name=f"bare aiohttp ({kind})", module="bench.subjects.bare", options={"kind": kind})
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Database:
+    """A database that runs for one subject."""
+
+    uri: str
+    pid: int
+    client: Documents
+
+
 @contextmanager
-def _database(subject: Subject, plan: Plan) -> Iterator[tuple[str, int, Documents] | None]:
-    """Run a database with the plan's businesses in it: its URI, its process id, a client."""
+def database_of(subject: Subject, plan: Plan) -> Iterator[Database | None]:
+    """Run a database with the plan's businesses and histories in it, if the subject needs one."""
     if not subject.needs_database:
         yield None
         return
     with embedded() as server, MongoClient[dict[str, Any]](server.uri) as client:
         if server.kind != "mongod":
             raise BenchFailed(f"{server} says nothing about its work; put a mongod on the PATH")
-        vault = Vault(ENCRYPTION_SECRET)
-        client[DATABASE].businesses.insert_many(
-            _business(index, vault.encrypt(f"EAAbench{index:010d}") if subject.has_tokens else None)
-            for index in range(plan.phone_numbers)
-        )
-        yield server.uri, client.admin.command("serverStatus")["pid"], client
-
-
-def _business(index: int, token: str | None) -> dict[str, Any]:
-    return {
-        "name": f"Bench {index}",
-        "subDomain": f"bench-{index}",
-        "wabaId": f"waba{phone_number_id(index)}",
-        "whatsappPhoneNumberIds": [phone_number_id(index)],
-        "whatsappEnabled": True,
-        "isActive": True,
-        **({"whatsappAccessToken": token} if token else {}),
-    }
+        client[DATABASE].businesses.insert_many(build_businesses(plan, has_tokens=subject.has_tokens))
+        if plan.past_turns:
+            client[DATABASE].conversations.bulk_write(list(build_histories(plan)), ordered=False)
+        yield Database(uri=server.uri, pid=client.admin.command("serverStatus")["pid"], client=client)
 
 
 class Observer:
@@ -90,6 +92,9 @@ class Observer:
     def ended(self, subject: Process) -> None:
         """The window has ended."""
 
+    def finished(self, subject: Process) -> None:
+        """The last answer is there."""
+
 
 def run_once(subject: Subject, plan: Plan, cores: Cores, observer: Observer | None = None) -> Outcome:
     """Measure a subject once.
@@ -100,27 +105,45 @@ def run_once(subject: Subject, plan: Plan, cores: Cores, observer: Observer | No
     """
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="hub-bench-")))
-        database = stack.enter_context(_database(subject, plan))
+        database = stack.enter_context(database_of(subject, plan))
         driver = stack.enter_context(running("driver", ["bench.driver"], folder))
         driver.tell(asdict(plan))
         upstream = f"http://127.0.0.1:{orjson.loads(driver.hear())['port']}"
-        process = stack.enter_context(running("subject", [subject.module, str(cores.measured)], folder))
-        process.tell(_options(subject, upstream, database[0] if database else None))
-        address = urlsplit(process.hear())
-        pids = {"subject": process.pid}
+        placed = cores.spread(subject.processes)
+        started = [
+            stack.enter_context(
+                start_subject(subject, database, upstream=upstream, folder=folder, core=core, number=number)
+            )
+            for number, core in enumerate(placed)
+        ]
+        pids = {"subject": [process.pid for process, _ in started]}
         if database:
-            _wait_until_ready(address.geturl())
-            pids["database"] = database[1]
-        driver.tell({"host": address.hostname, "port": address.port, "pids": pids, "core": cores.measured})
-        outcome = _follow(driver, process, plan, database[2] if database else None, observer or Observer())
-        return replace(outcome, stored=_count_stored(database[2], plan)) if database else outcome
+            pids["database"] = [database.pid]
+        ports = [urlsplit(address).port for _, address in started]
+        driver.tell({"host": "127.0.0.1", "ports": ports, "pids": pids, "cores": sorted(set(placed))})
+        client = database.client if database else None
+        outcome = _follow(driver, started[0][0], plan, client, observer or Observer())
+        return replace(outcome, stored=count_stored(client, plan)) if client else outcome
 
 
-def _options(subject: Subject, upstream: str, uri: str | None) -> dict[str, Any]:
-    if not subject.needs_database:
+@contextmanager
+def start_subject(
+    subject: Subject, database: Database | None, *, upstream: str, folder: Path, core: int, number: int = 0
+) -> Iterator[tuple[Process, str]]:
+    """Run a process of a subject: the process and its address, at which it is ready."""
+    with running(f"subject-{number}", [subject.module, str(core)], folder) as process:
+        process.tell(_options(subject, upstream, database))
+        address = process.hear()
+        if database:
+            _wait_until_ready(address)
+        yield process, address
+
+
+def _options(subject: Subject, upstream: str, database: Database | None) -> dict[str, Any]:
+    if database is None:
         return {**subject.options, "upstream": upstream}
     return {
-        "mongodb_uri": uri,
+        "mongodb_uri": database.uri,
         "mongodb_db_name": DATABASE,
         "encryption_secret": ENCRYPTION_SECRET,
         "whatsapp_app_secret": APP_SECRET,
@@ -130,6 +153,7 @@ def _options(subject: Subject, upstream: str, uri: str | None) -> dict[str, Any]
         "ai_api_key": "sk-bench",
         "ai_model": "bench",
         "rate_limit_health": "1000000/minute",  # it is asked often while it starts
+        "rate_limit_metrics": "1000000/minute",
         "host": "127.0.0.1",
         "port": 0,
         **subject.options,
@@ -152,6 +176,7 @@ def _follow(driver: Process, subject: Process, plan: Plan, client: Documents | N
     while True:
         match orjson.loads(driver.hear()):
             case {"outcome": outcome}:
+                observer.finished(subject)
                 return replace(_read_outcome(outcome), commands=dict(+commands))
             case {"event": "primed"}:
                 if client is not None:
@@ -174,10 +199,10 @@ def _read_commands(client: Documents | None) -> dict[str, int]:
 
 
 def _wait_until_held(client: Documents, plan: Plan) -> None:
-    """Wait until the first message of every customer is held, so that no turn runs while the others are stored."""
+    """Wait until a message of every customer is held, so that no turn of theirs runs while the others are stored."""
     inbox = client[DATABASE].inbox
     wait_until(
-        lambda: inbox.count_documents({"state": "active", "stage": "held"}) == plan.customers,
+        lambda: inbox.count_documents({"state": "active", "stage": "held"}) == plan.held_conversations,
         what="every conversation is held",
         timeout_s=START_TIMEOUT_S,
         pause_s=0.1,
@@ -185,17 +210,14 @@ def _wait_until_held(client: Documents, plan: Plan) -> None:
     time.sleep(0.2)  # the last write is settled
 
 
-def _count_stored(client: Documents, plan: Plan) -> dict[str, int]:
-    """Count the documents by state, once all turns have ended where they can."""
+def count_stored(client: Documents, plan: Plan) -> dict[str, int]:
+    """Count the documents by state, once all turns have ended but those of held conversations."""
     inbox = client[DATABASE].inbox
-    if not plan.prime:
-        with suppress(BenchFailed):  # the states say so
-            wait_until(
-                lambda: inbox.find_one({"state": {"$in": ["active", "queued"]}}) is None,
-                what="every turn has ended",
-                timeout_s=plan.drain_s,
-                pause_s=0.1,
-            )
+    at_work = {"state": "active", "stage": {"$ne": "held"}} if plan.held else {"state": {"$in": ["active", "queued"]}}
+    with suppress(BenchFailed):  # the states say so
+        wait_until(
+            lambda: inbox.find_one(at_work) is None, what="every turn has ended", timeout_s=plan.drain_s, pause_s=0.1
+        )
     return {
         group["_id"]: group["count"] for group in inbox.aggregate([{"$group": {"_id": "$state", "count": {"$sum": 1}}}])
     }

@@ -5,7 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import median
+from statistics import fmean, linear_regression, median
+from typing import Final
+
+_BLOCKS: Final = 12
+_T: Final = 2.23  # Student's t for 95 % and two degrees of freedom less than blocks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +50,32 @@ def latencies_ms(seconds: Sequence[float]) -> Latencies | None:
         p99=percentile(ordered, 99),
         max=ordered[-1],
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trend:
+    """By how much something grows in an hour, and between what that lies with 95 % confidence."""
+
+    per_hour: float
+    lowest: float
+    highest: float
+
+
+def trend(samples: Sequence[tuple[float, float]]) -> Trend:
+    """Fit a line through values at times in seconds.
+
+    What is read every second depends on what was read before, so it is the means of a dozen blocks that the line goes
+    through and the confidence comes from.
+    """
+    size = len(samples) // _BLOCKS
+    parts = [samples[start : start + size] for start in range(0, size * _BLOCKS, size)]
+    hours = [fmean(at for at, _ in part) / 3600 for part in parts]
+    means = [fmean(value for _, value in part) for part in parts]
+    line = linear_regression(hours, means)
+    left = sum((y - line.slope * x - line.intercept) ** 2 for x, y in zip(hours, means, strict=True))
+    middle = fmean(hours)
+    error = math.sqrt(left / (_BLOCKS - 2) / sum((x - middle) ** 2 for x in hours))
+    return Trend(per_hour=line.slope, lowest=line.slope - _T * error, highest=line.slope + _T * error)
 
 
 def spread(values: Sequence[float]) -> Spread:

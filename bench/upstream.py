@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from random import Random
-from typing import Final, cast
+from typing import Final, Protocol, cast
 
 from bench.client import find_end
-from bench.ledger import Ledger
 from bench.plan import Plan
 from bench.webhooks import find_serials
 
@@ -40,12 +39,19 @@ def build_answer(body: str) -> bytes:
     return (_OK % (len(body), body)).encode()
 
 
+class Books(Protocol):
+    """Where replies are noted."""
+
+    def answer(self, serials: Sequence[int], now: float, waited_s: float) -> None:
+        """Note a reply, the messages that it answers, and how long the model and Graph took."""
+
+
 class Upstream:
     """Answers the model's and Graph's calls, late if the plan says so, and notes what was sent to customers."""
 
-    def __init__(self, plan: Plan, ledger: Ledger) -> None:
+    def __init__(self, plan: Plan, books: Books) -> None:
         self._plan = plan
-        self._ledger = ledger
+        self._books = books
         self._rng = Random(plan.seed)
         self._model_took: dict[int, float] = {}  # by the first serial number of a turn
         self._sends = 0
@@ -89,7 +95,7 @@ class Upstream:
         serials = find_serials(request)
         now = time.perf_counter()
         waited_s = now - began + (self._model_took.pop(serials[0], 0.0) if serials else 0.0)
-        self._ledger.answer(serials, now, waited_s)
+        self._books.answer(serials, now, waited_s)
         self._sends += 1
         reply(build_answer(_ACCEPTED % self._sends))
         self.on_send()

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Sequence
 from random import Random
 from typing import Final
 
-from bench.plan import APP_SECRET, Plan
+from bench.plan import APP_SECRET, BACKLOG_CUSTOMERS, BACKLOG_NUMBERS, Plan
 from whatsapp_hub.cloud_api.signature import sign
 
 PATH: Final = "/whatsapp_response"
+GUIDE_NUMBER: Final = "123456789"  # the phone number id in the deployment guide's load test
 _SERIAL: Final = re.compile(rb"#(\d+)")
 _BODY: Final = (
     '{"object":"whatsapp_business_account","entry":[{"id":"waba%(number)s","changes":[{"value":{"messaging_product":'
@@ -39,18 +41,37 @@ def choose_customers(plan: Plan) -> list[int]:
     """Return who writes each message: all in turn, but a tenth of the messages comes from the chatty ones."""
     rng = Random(plan.seed)
     quiet = plan.customers - plan.chatty
+    held = [plan.customers + serial % BACKLOG_CUSTOMERS for serial in range(plan.backlog)]
+    serials = range(plan.total - plan.backlog)
     if not plan.chatty:
-        return [serial % quiet for serial in range(plan.total)]
-    return [
-        quiet + rng.randrange(plan.chatty) if rng.random() < 0.1 else serial % quiet for serial in range(plan.total)
-    ]
+        return held + [serial % quiet for serial in serials]
+    return held + [quiet + rng.randrange(plan.chatty) if rng.random() < 0.1 else serial % quiet for serial in serials]
 
 
-def build_request(serial: int, customer: int, *, phone_numbers: int, host: str, now: int) -> bytes:
-    """Return the request that brings the message with this serial number; the number stands in its text."""
-    number = phone_number_id(customer % phone_numbers)
-    names = {"serial": serial, "customer": customer_name(customer), "number": number, "now": now}
-    body = (_BODY % names).encode()
+def choose_numbers(plan: Plan) -> Callable[[int], int]:
+    """Return what tells which phone number a customer writes to; those of the backlog have numbers of their own."""
+    numbers: Sequence[int] = range(plan.phone_numbers)
+    if plan.zipf:
+        weights = [1 / (rank + 1) for rank in numbers]
+        numbers = Random(plan.seed).choices(numbers, weights, k=plan.customers)
+
+    def number_of(customer: int) -> int:
+        if customer >= plan.customers:
+            return plan.phone_numbers + customer % BACKLOG_NUMBERS
+        return numbers[customer % len(numbers)]
+
+    return number_of
+
+
+def build_body(serial: int, customer: int, number: int, *, now: int) -> bytes:
+    """Return the webhook that brings the message with this serial number; the number stands in its text."""
+    names = {"serial": serial, "customer": customer_name(customer), "number": phone_number_id(number), "now": now}
+    return (_BODY % names).encode()
+
+
+def build_request(serial: int, customer: int, number: int, *, host: str, now: int) -> bytes:
+    """Return the signed request that brings it."""
+    body = build_body(serial, customer, number, now=now)
     head = _HEAD % (PATH, host, sign(body, APP_SECRET.encode()), len(body))
     return head.encode() + body
 

@@ -24,12 +24,14 @@ TALKING: Final = {f"whatsapp_hub/cloud_api/{name}.py" for name in ("client", "me
 PURE: Final = (
     *(module for module in MODULES if module.startswith("whatsapp_hub/cloud_api/") and module not in TALKING),
     "whatsapp_hub/demo/message_check.py",
+    "whatsapp_hub/demo/playground/script.py",
     "whatsapp_hub/tenants/business.py",
     "whatsapp_hub/tenants/vault.py",
     "whatsapp_hub/conversation/parts.py",
     "whatsapp_hub/conversation/slowdowns.py",
     "whatsapp_hub/inbox/document.py",
     "whatsapp_hub/inbox/late_failures.py",
+    "whatsapp_hub/inbox/timeline.py",
 )
 #: What a pure module has no business with: the network, the database, the loop, the clock, chance, logs.
 IMPURE: Final = {"aiohttp", "motor", "pymongo", "asyncio", "logging", "os", "time", "prometheus_client"}
@@ -122,12 +124,16 @@ def test_only_the_settings_look_at_the_environment() -> None:
         )
     ]
     # database.py sets what Motor reads at its import; what systemd says is in variables, and no setting; the embedded
-    # database is never part of the server.
+    # database and the demo's processes are never part of the server.
     allowed = {
         "whatsapp_hub/settings.py",
         "whatsapp_hub/database.py",
         "whatsapp_hub/systemd.py",
+        "whatsapp_hub/demo/browser.py",
         "whatsapp_hub/demo/embedded.py",
+        "whatsapp_hub/demo/hub_main.py",
+        "whatsapp_hub/demo/hub_process.py",
+        "whatsapp_hub/demo/sample_assistant.py",
     }
     assert set(knows) <= allowed
 

@@ -91,6 +91,7 @@ def test_the_tables_are_read() -> None:
         ("whatsapp_hub/http/webhook.py", "knows_token"),
         ("whatsapp_hub/cloud_api/signature.py", "verify"),
         ("whatsapp_hub/tenants/api_keys.py", "find"),
+        ("whatsapp_hub/http/console/session.py", "_is_same"),
     ],
 )
 def test_secrets_are_compared_in_constant_time(module: str, function: str) -> None:

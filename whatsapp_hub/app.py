@@ -33,6 +33,8 @@ from whatsapp_hub.http import keys
 from whatsapp_hub.http.api import Api
 from whatsapp_hub.http.body import MAX_BODY_BYTES
 from whatsapp_hub.http.client_address import ClientAddresses
+from whatsapp_hub.http.console.console import Console
+from whatsapp_hub.http.console.stories import make_stories
 from whatsapp_hub.http.limits import Limits
 from whatsapp_hub.http.routes import add_routes
 from whatsapp_hub.http.webhook import Webhooks
@@ -69,13 +71,14 @@ _GRAPH: Final = web.AppKey("graph", GraphClient)
 _MEDIA: Final = web.AppKey("media", MediaClient)
 _ALERTS: Final = web.AppKey("alerts", AlertBook)
 _LOOKS: Final = web.AppKey("looks", list[Look])
+_HOLDS: Final = web.AppKey("holds", Holds)
 _CENSUS: Final = web.AppKey("census", Census)
 
 LAST_ALERTS_S: Final = 2.0  # a stop waits no longer for whoever is told
 
 
-def create_app(settings: Settings) -> web.Application:
-    """Build the application. Nothing is opened before it starts."""
+def create_app(settings: Settings, *, playground: str | None = None) -> web.Application:
+    """Build the application. Nothing is opened before it starts. ``playground`` is where the demo has its page."""
     metrics = Metrics(max_businesses=settings.business_cache_size)
     addresses = ClientAddresses(settings.trusted_proxies)
 
@@ -85,6 +88,7 @@ def create_app(settings: Settings) -> web.Application:
     per_address = Limits(settings, metrics, addresses, webhook_keys)
     app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[per_address.middleware])
     app[keys.SETTINGS] = settings
+    app[keys.PLAYGROUND] = playground
     app[keys.METRICS] = metrics
     app[keys.HEALTH] = Health(metrics)
     app[keys.CLIENT_ADDRESSES] = addresses
@@ -106,6 +110,7 @@ def create_app(settings: Settings) -> web.Application:
             _media_context,
             _alerts_context,
             _conversation_context,
+            _console_context,
         ]
     )
     return app
@@ -118,6 +123,8 @@ def has_failed(app: web.Application) -> bool:
 
 async def _stop_being_ready(app: web.Application) -> None:
     app[keys.HEALTH].stop()
+    if keys.CONSOLE in app:
+        app[keys.CONSOLE].streams.end_all()
 
 
 async def _database_context(app: web.Application) -> AsyncIterator[None]:
@@ -229,6 +236,27 @@ async def _conversation_context(app: web.Application) -> AsyncIterator[None]:
         yield
 
 
+async def _console_context(app: web.Application) -> AsyncIterator[None]:
+    holds, tasks = app[_HOLDS], app[_SIDE_TASKS]
+    console = app[keys.CONSOLE] = Console(
+        database=app[_DATABASE],
+        directory=app[keys.DIRECTORY],
+        nodes=app[keys.NODES],
+        health=app[keys.HEALTH],
+        metrics=app[keys.METRICS],
+        holds=holds.all,
+    )
+    settings = app[keys.SETTINGS]
+    if settings.admin_token is None:
+        yield
+        return
+    app[keys.STORIES] = make_stories(app[_DATABASE], settings, app[keys.DIRECTORY].sub_domain_of)
+    app[keys.NODES].report = console.report
+    tasks.start("recent figures", console.recent.run())
+    yield
+    await tasks.stop("recent figures")
+
+
 @asynccontextmanager
 async def _conversations(app: web.Application) -> AsyncIterator[Journal]:
     settings, metrics, database, tasks = app[keys.SETTINGS], app[keys.METRICS], app[_DATABASE], app[_SIDE_TASKS]
@@ -303,7 +331,7 @@ def _journal(app: web.Application, store: InboxStore, dispatcher: Dispatcher, re
 
 def _holds(app: web.Application) -> Holds:
     assistants = app[_ASSISTANTS]
-    holds = Holds(
+    holds = app[_HOLDS] = Holds(
         app[keys.DIRECTORY],
         app[keys.METRICS],
         assistant_fault=assistants.find_fault,

@@ -42,25 +42,41 @@ def serve(
     settings: Settings,
     *,
     unix_socket: Path | None = None,
+    listener: socket.socket | None = None,
     read_again: Callable[[], Settings] | None = None,
     on_ready: Callable[[str], None] | None = None,
+    playground: str | None = None,
 ) -> int:
     """Run the server until SIGTERM or SIGINT; return the exit status.
 
-    A socket that systemd passed is listened at instead of any other. ``read_again`` reads the settings for SIGHUP;
-    ``on_ready`` is told the address once the server listens.
+    A socket that systemd passed is listened at instead of any other, ``listener`` instead of that. ``read_again`` reads
+    the settings for SIGHUP; ``on_ready`` is told the address once the server listens; ``playground`` is the demo's.
     """
     reloader = Reloader(settings, read_again or (lambda: settings))
+    work = _serve(
+        settings,
+        unix_socket=unix_socket,
+        passed=listener or take_listener(),
+        reloader=reloader,
+        on_ready=on_ready,
+        playground=playground,
+    )
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_serve(settings, unix_socket, reloader, on_ready))
+        return runner.run(work)
 
 
 async def _serve(
-    settings: Settings, unix_socket: Path | None, reloader: Reloader, on_ready: Callable[[str], None] | None
+    settings: Settings,
+    *,
+    unix_socket: Path | None,
+    passed: socket.socket | None,
+    reloader: Reloader,
+    on_ready: Callable[[str], None] | None,
+    playground: str | None,
 ) -> int:
-    notifier, passed = Notifier.from_environment(), take_listener()
+    notifier = Notifier.from_environment()
     stop = _listen_to_signals(reloader, notifier)
-    app = create_app(settings)
+    app = create_app(settings, playground=playground)
     leaving = Leaving(app)
     runner = make_runner(app)
     telling = asyncio.create_task(notifier.keep_telling(lambda: _describe(app)))

@@ -37,7 +37,7 @@ def visible(stored: Mapping[str, Any]) -> Document:
     if "reason" in seen:
         seen["reason"] = seen["reason"].partition(":")[0]
     if "parts" in stored:
-        hidden = {"body", "void_attempts"}  # the latter shows in which statuses count
+        hidden = {"body", "void_attempts", "posted"}  # the second shows in which statuses count; the third is a clock
         seen["parts"] = [{key: part[key] for key in part if key not in hidden} for part in stored["parts"]]
     return {**seen, "size": len(stored["item"])}
 

@@ -7,18 +7,26 @@ from dataclasses import asdict, replace
 import orjson
 import pytest
 
+from bench.locusts import GUIDE, SIGNED, Crowd, visit
 from bench.plan import Outcome, Plan
 from bench.processes import split_cores
 from bench.scenarios import ACK, ANSWERED, Scenario
-from bench.stage import Subject, run_once
+from bench.stage import Observer, Subject, hub, run_once
+from bench.study import Context
+from bench.watching import DrainWatch, MemoryWatch
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the bench reads /proc")
 
 
-def run_short(scenario: Scenario, subject: Subject | None, **changes: object) -> Outcome:
+CORES = split_cores(sorted(os.sched_getaffinity(0))) if sys.platform == "linux" else split_cores([0])
+
+
+def run_short(
+    scenario: Scenario, subject: Subject | None, observer: Observer | None = None, **changes: object
+) -> Outcome:
     plan: Plan = replace(scenario.plan, connections=10, customers=20, phone_numbers=5, **changes)  # type: ignore[arg-type]
     assert subject is not None
-    return run_once(subject, plan, split_cores(sorted(os.sched_getaffinity(0))))
+    return run_once(subject, plan, CORES, observer)
 
 
 def test_acks_of_the_hub_are_counted_and_stored() -> None:
@@ -56,3 +64,41 @@ def test_peers_take_what_the_hub_takes(scenario: Scenario) -> None:
     assert outcome.faults == []
     assert outcome.units == pytest.approx(50, abs=2)
     assert set(outcome.statuses) == {"200"}
+
+
+def test_several_processes_share_the_work_behind_a_backlog_and_with_histories() -> None:
+    subject = hub(assistant="openai", typing_indicator=False, processes=2)
+    outcome = run_short(ANSWERED, subject, warm_up=20, measured=100, rate=200.0, backlog=60, past_turns=3, zipf=True)
+    assert outcome.faults == []
+    assert outcome.stored == {"active": 60, "done": 120}
+    assert outcome.reply_ms is not None
+    assert outcome.reply_ms.count == 100
+
+
+def test_memory_is_watched_until_the_last_answer() -> None:
+    watch = MemoryWatch(every_s=0.05)
+    outcome = run_short(ANSWERED, ANSWERED.hub, watch, warm_up=0, measured=50, rate=200.0, model_s=(0.5, 0.5))
+    assert outcome.faults == []
+    assert outcome.under_way > 0
+    assert watch.samples[-1][0] > watch.window_s > watch.in_window[-1][0]
+    assert 20 < watch.in_window[0][1] <= watch.peak_mb < 500
+
+
+def test_drain_is_waited_for() -> None:
+    watch = DrainWatch()
+    outcome = run_short(
+        ANSWERED, ANSWERED.hub, watch, warm_up=0, measured=50, rate=200.0, model_s=(0.5, 0.5), drain_s=1
+    )
+    assert outcome.under_way > outcome.lost
+    assert 0.0 < watch.drain_s < 10.0
+    assert (outcome.duplicated, outcome.out_of_order) == (0, 0)
+
+
+@pytest.mark.parametrize("crowd", [GUIDE, SIGNED], ids=lambda crowd: crowd.user)
+def test_locust_users_are_answered(crowd: Crowd) -> None:
+    seen = visit(crowd, 2, Context(cores=CORES, quick=True, say=lambda _: None))
+    assert seen.requests > 100
+    assert (seen.errors, seen.duplicated) == (0, 0)
+    assert sum(seen.stored.values()) >= seen.requests
+    assert 0 < seen.replies <= sum(seen.stored.values())
+    assert seen.turns > 0

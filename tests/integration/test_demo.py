@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing
 from dataclasses import replace
 
 import click
@@ -12,16 +14,24 @@ import pytest
 from whatsapp_hub.database import Database
 from whatsapp_hub.demo.embedded import Embedded
 from whatsapp_hub.demo.faults import Fault, StatusPlan
+from whatsapp_hub.demo.hub_process import DemoFailed, HubProcess
 from whatsapp_hub.demo.once import ask_once
-from whatsapp_hub.demo.running import Demo, DemoFailed, open_demo
+from whatsapp_hub.demo.running import Demo, open_demo
 from whatsapp_hub.demo.samples import SAMPLES
 from whatsapp_hub.demo.welcome import describe, print_replies
 
 
 @pytest.fixture
 async def demo(database: Database, mongodb_uri: str) -> AsyncIterator[Demo]:
-    async with open_demo(mongodb_uri, database_name=database.inbox.database.name) as running:
+    async with open_on("127.0.0.1", database, mongodb_uri) as running:
         yield running
+
+
+@asynccontextmanager
+async def open_on(host: str, database: Database, mongodb_uri: str) -> AsyncIterator[Demo]:
+    with closing(socket.create_server((host, 0))) as listener, HubProcess(listener) as hub:
+        async with open_demo(mongodb_uri, hub, database_name=database.inbox.database.name) as running:
+            yield running
 
 
 async def test_each_business_is_answered_with_its_own_token(demo: Demo) -> None:
@@ -80,6 +90,6 @@ async def test_welcome_says_what_to_try(demo: Demo) -> None:
 
 
 async def test_demo_that_listens_everywhere_is_reached_on_loopback(database: Database, mongodb_uri: str) -> None:
-    async with open_demo(mongodb_uri, host="0.0.0.0", database_name=database.inbox.database.name) as running:
+    async with open_on("0.0.0.0", database, mongodb_uri) as running:
         assert running.address.startswith("http://127.0.0.1:")
         assert len(await ask_once(running)) == 3

@@ -327,20 +327,6 @@ async def test_operator_is_limited_as_in_the_guide(start: Start) -> None:
     assert (await fetch(client, "/admin/cache/warmup", "POST", **OPERATOR))[0] == 200
 
 
-@pytest.mark.parametrize(
-    ("method", "path"),
-    [
-        ("GET", "/console"),
-        ("GET", "/playground"),
-    ],
-)
-async def test_what_comes_later_says_not_yet(start: Start, method: str, path: str) -> None:
-    status, body = await fetch(await start(), path, method)
-
-    assert status == 404
-    assert body["error"].startswith("not yet: ")
-
-
 async def test_unknown_path_is_404_in_json(start: Start) -> None:
     assert await fetch(await start(), "/admin") == (404, {"error": "there is nothing here"})
 

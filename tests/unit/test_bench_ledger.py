@@ -64,3 +64,14 @@ def test_times_count_from_when_a_message_was_due() -> None:
     assert ledger.acks_s(range(1)) == pytest.approx([0.1])
     assert ledger.replies_s(range(1)) == pytest.approx([2.0])
     assert ledger.late_s(range(1)) == pytest.approx([0.05])
+
+
+def test_answer_to_what_was_refused_is_none_to_what_was_acknowledged() -> None:
+    ledger = Ledger([0, 1, 2])
+    ledger.ack(0, 503, 1.0)
+    ledger.answer([0], 2.0, 0.0)  # it was stored all the same
+    ledger.ack(1, 200, 3.0)
+    assert (ledger.acked, ledger.answered, ledger.waiting) == (1, 1, 1)
+    ledger.answer([1, 2], 4.0, 0.0)
+    ledger.ack(2, 200, 5.0)  # the answer overtook the acknowledgement
+    assert ledger.waiting == 0

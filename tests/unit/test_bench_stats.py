@@ -2,14 +2,15 @@ from __future__ import annotations
 
 import os
 import sys
+from random import Random
 
 import pytest
 
-from bench.accounting import Busy, read_busy, read_cpu
+from bench.accounting import Busy, read_busy, read_cpu, read_memory_mb, sum_cpu
 from bench.machine import read_model
 from bench.plan import Cpu
 from bench.processes import split_cores
-from bench.stats import Latencies, latencies_ms, pair_ratios, percentile, spread
+from bench.stats import Latencies, latencies_ms, pair_ratios, percentile, spread, trend
 
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
@@ -64,3 +65,31 @@ def test_measured_core_is_kept_apart_where_there_are_two() -> None:
 
 def test_model_of_the_processor_is_found() -> None:
     assert read_model("processor\t: 0\nmodel name\t: Some  CPU @ 2 GHz\n") == "Some CPU @ 2 GHz"
+
+
+def test_trend_finds_what_grows_and_how_sure_that_is() -> None:
+    rng = Random(1)
+    steady = [(float(at), 100.0 + rng.gauss(0, 2)) for at in range(900)]
+    growing = [(at, mb + at / 3600 * 60) for at, mb in steady]
+    flat, grown = trend(steady), trend(growing)
+    assert flat.lowest < 0 < flat.highest
+    assert grown.lowest > 0
+    assert grown.per_hour - flat.per_hour == pytest.approx(60)
+    assert grown.lowest < 60 < grown.highest
+
+
+def test_cpu_of_several_processes_is_added_up() -> None:
+    assert sum_cpu([Cpu(user_s=1.0, system_s=0.5)] * 3) == Cpu(user_s=3.0, system_s=1.5)
+
+
+@on_linux
+def test_memory_of_a_process_is_read() -> None:
+    before = read_memory_mb(os.getpid())
+    block = bytearray(b"x" * 50_000_000)
+    assert read_memory_mb(os.getpid()) - before == pytest.approx(len(block) / 1e6, rel=0.2)
+
+
+def test_processes_of_a_subject_share_a_core_only_where_they_have_to() -> None:
+    assert split_cores([0, 1]).spread(3) == [1, 1, 1]
+    assert split_cores([0, 1, 2, 3]).spread(2) == [3, 2]
+    assert split_cores([0]).spread(2) == [0, 0]

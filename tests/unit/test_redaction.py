@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from whatsapp_hub.telemetry.redaction import Redactor, masked
+from whatsapp_hub.telemetry.redaction import Redactor, masked, outlined
 
 redactor = Redactor(["an-app-secret-of-ours", "short"])
 
@@ -78,3 +78,17 @@ def test_ids_keep_their_digits_but_not_their_secrets() -> None:
 )
 def test_a_customer_is_named_by_the_last_characters(customer: str, name: str) -> None:
     assert masked(customer) == name
+
+
+@pytest.mark.parametrize(
+    ("customer", "shown"),
+    [
+        ("491511234678", "+49 151 \u2022\u2022\u2022\u2022\u2022 678"),
+        ("4412345678", "+44 \u2022\u2022\u2022\u2022\u2022 678"),
+        ("12345", "\u2022\u2022\u2022\u2022\u2022 5"),
+        ("DE.13491208655302741918", "\u2022\u2022\u2022\u2022\u2022 918"),
+        ("", "\u2022\u2022\u2022\u2022\u2022 "),
+    ],
+)
+def test_customer_is_outlined_for_people(customer: str, shown: str) -> None:
+    assert outlined(customer) == shown

@@ -7,9 +7,8 @@ a broken item among good ones. So every item stands alone: what is not understoo
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from itertools import islice
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from whatsapp_hub.cloud_api import json_text
@@ -32,6 +31,10 @@ Item = InboundMessage | StatusUpdate | OtherItem
 NewId = Callable[[], str] | None
 
 
+class _TooManyItems(Exception):
+    """The body holds more than ``MAX_ITEMS``."""
+
+
 @dataclass(slots=True)
 class _Origin:
     """Where an item was found."""
@@ -39,6 +42,28 @@ class _Origin:
     field: str = ""
     phone_number_id: str | None = None
     account_id: str | None = None
+
+
+@dataclass(slots=True)
+class _Items:
+    """What was found so far."""
+
+    now: int
+    new_id: NewId
+    messages: list[InboundMessage] = field(default_factory=list)
+    statuses: list[StatusUpdate] = field(default_factory=list)
+    others: list[OtherItem] = field(default_factory=list)
+
+    def add(self, item: Item) -> None:
+        """Keep an item. Raises ``_TooManyItems``."""
+        if type(item) is InboundMessage:
+            self.messages.append(item)
+        elif type(item) is StatusUpdate:
+            self.statuses.append(item)
+        elif type(item) is OtherItem:
+            self.others.append(item)
+        if len(self.messages) + len(self.statuses) + len(self.others) > MAX_ITEMS:
+            raise _TooManyItems
 
 
 def read_webhook(body: bytes, *, now: int, new_id: NewId) -> Webhook:
@@ -54,14 +79,12 @@ def read_webhook(body: bytes, *, now: int, new_id: NewId) -> Webhook:
     payload = json_text.read_object(body)
     if payload is None:
         return _unread(body)
-    items = list(islice(_payload_items(payload, now, new_id), MAX_ITEMS + 1))
-    if len(items) > MAX_ITEMS:
+    items = _Items(now, new_id)
+    try:
+        _read_payload(payload, items)
+    except _TooManyItems:
         return _unread(body)
-    return Webhook(
-        messages=tuple([item for item in items if type(item) is InboundMessage]),
-        statuses=tuple([item for item in items if type(item) is StatusUpdate]),
-        others=tuple([item for item in items if type(item) is OtherItem]),
-    )
+    return Webhook(messages=tuple(items.messages), statuses=tuple(items.statuses), others=tuple(items.others))
 
 
 def status_key(status: StatusUpdate) -> str:
@@ -76,44 +99,44 @@ def _unread(body: bytes) -> Webhook:
     return Webhook(messages=(), statuses=(), others=(whole,))
 
 
-def _payload_items(payload: dict[str, Any], now: int, new_id: NewId) -> Iterator[Item]:
+def _read_payload(payload: dict[str, Any], items: _Items) -> None:
     entries = payload.get("entry")
     if not isinstance(entries, list) or not entries:
-        yield _other(_Origin(), payload)
+        items.add(_other(_Origin(), payload))
         return
     for entry in entries:
         changes = entry.get("changes") if isinstance(entry, dict) else None
         if not isinstance(changes, list) or not changes:
-            yield _other(_Origin(account_id=_account_id(entry, None)), entry)
+            items.add(_other(_Origin(account_id=_account_id(entry, None)), entry))
             continue
         for change in changes:
-            yield from _change_items(entry, change, now, new_id)
+            _read_change(entry, change, items)
         if not entry.keys() <= _ENTRY_KEYS:
-            yield _other(_Origin(account_id=_account_id(entry, None)), _without(entry, "changes"))
+            items.add(_other(_Origin(account_id=_account_id(entry, None)), _without(entry, "changes")))
     if not payload.keys() <= _PAYLOAD_KEYS:
-        yield _other(_Origin(), _without(payload, "entry"))
+        items.add(_other(_Origin(), _without(payload, "entry")))
 
 
-def _change_items(entry: dict[str, Any], change: Any, now: int, new_id: NewId) -> Iterator[Item]:
+def _read_change(entry: dict[str, Any], change: Any, items: _Items) -> None:
     value = change.get("value") if isinstance(change, dict) else None
     if not isinstance(value, dict):
-        yield _other(_Origin(account_id=_account_id(entry, None)), _timed(entry, change))
+        items.add(_other(_Origin(account_id=_account_id(entry, None)), _timed(entry, change)))
         return
     origin = _origin(entry, change, value)
     messages, statuses = _list(value, "messages"), _list(value, "statuses")
     if origin.field != "messages" or not (messages or statuses):
-        yield _other(origin, _timed(entry, change))
+        items.add(_other(origin, _timed(entry, change)))
         return
     if messages:
         names = _profile_names(value, messages)
         for message in messages:
-            yield _message(origin, message, names, now, new_id)
+            items.add(_message(origin, message, names, items))
     for status in statuses:
-        yield _status(origin, status, now)
+        items.add(_status(origin, status, items.now))
     # An error report beside a message, or a key that Meta has added: what is left of the change is an item too.
     walked = [key for key in ("messages", "statuses") if isinstance(value.get(key), list)]
     if not value.keys() <= _VALUE_KEYS or len(walked) != ("messages" in value) + ("statuses" in value):
-        yield _other(origin, _timed(entry, {**change, "value": _without(value, *walked)}))
+        items.add(_other(origin, _timed(entry, {**change, "value": _without(value, *walked)})))
 
 
 def _origin(entry: dict[str, Any], change: dict[str, Any], value: dict[str, Any]) -> _Origin:
@@ -136,12 +159,12 @@ def _account_id(entry: Any, value: dict[str, Any] | None) -> str | None:
     return named or (_name(entry.get("id")) if isinstance(entry, dict) else None)
 
 
-def _message(origin: _Origin, message: Any, names: dict[str, str], now: int, new_id: NewId) -> Item:
+def _message(origin: _Origin, message: Any, names: dict[str, str], items: _Items) -> Item:
     if not isinstance(message, dict):
         return _other(origin, message)
     number = origin.phone_number_id
     given_id = message.get("id")
-    message_id = new_id() if given_id is None and new_id else _name(given_id)
+    message_id = items.new_id() if given_id is None and items.new_id else _name(given_id)
     phone = _name(message.get("from"))
     sender = _name(message.get("from_user_id")) or phone
     # Keys are joined with colons, so a number with one could reach into another's.
@@ -151,7 +174,7 @@ def _message(origin: _Origin, message: Any, names: dict[str, str], now: int, new
         phone_number_id=number,
         id=message_id,
         sender=sender,
-        timestamp=read_timestamp(message.get("timestamp"), now),
+        timestamp=read_timestamp(message.get("timestamp"), items.now),
         profile_name=names.get(sender) or names.get(phone or "") or names.get("", ""),
         item=json_text.write(message),
     )

@@ -13,12 +13,14 @@ from whatsapp_hub.commands.completion import complete_sub_domain
 from whatsapp_hub.commands.database import read_settings, run_on_database
 from whatsapp_hub.commands.failures import FAILED, Failure, unknown_business
 from whatsapp_hub.commands.printing import json_option, plain, print_fields, print_json
-from whatsapp_hub.commands.timeline import read_timeline
 from whatsapp_hub.database import Database
 from whatsapp_hub.inbox.dead import DeadLetter, DeadLetters
+from whatsapp_hub.inbox.dead_advice import advise
+from whatsapp_hub.inbox.timeline import Step, Timeline, say_duration
 
 #: So many are retried or discarded by one ``--all``.
 MOST_AT_ONCE: Final = 100_000
+_SINCE_WIDTH: Final = len("59 min 59 s")
 KEYS: Final = (*(field.name for field in fields(DeadLetter)), "business")
 _BUSINESS: Final = click.option(
     "--business",
@@ -68,22 +70,28 @@ def list_letters(*, sub_domain: str | None, limit: int, as_json: bool) -> None:
 def show_letter(*, letter_id: str, as_json: bool) -> None:
     """Show what is known of one dead letter, in the order in which it happened; not what was written, nor by whom."""
 
-    async def work(database: Database) -> tuple[DeadLetter, list[tuple[datetime | None, str]], str | None]:
-        letter = await DeadLetters(database).get(letter_id)
-        if letter is None:
+    async def work(database: Database) -> tuple[DeadLetter, Timeline, str | None]:
+        letters = DeadLetters(database)
+        letter, timeline = await letters.get(letter_id), await letters.timeline(letter_id)
+        if letter is None or timeline is None:
             raise _unknown(letter_id)
         businesses = await _name_businesses(database, {letter.phone_number_id})
-        return letter, await read_timeline(database, letter_id), businesses.get(letter.phone_number_id)
+        return letter, timeline, businesses.get(letter.phone_number_id)
 
     letter, timeline, business = run_on_database(read_settings(tenants=False), work)
-    shown: dict[str, object] = asdict(letter) | {"business": business}
+    shown: dict[str, object] = asdict(letter) | {"business": business, "do": advise(letter.reason)}
     if as_json:
-        shown["timeline"] = [{"at": at, "what": what} for at, what in timeline]
+        facts: list[dict[str, object]] = [{"at": None, "what": fact} for fact in timeline.facts]
+        shown["timeline"] = facts + [
+            {"at": step.at, "what": step.words, "since_s": step.since_s, "clock": step.clock} for step in timeline.steps
+        ]
         print_json(shown)
         return
-    print_fields({name: _readable(shown[name]) for name in ("id", "business", "reason", "members")})
-    for at, what in timeline:
-        click.echo(f"  {_time(at) if at else '-':<20}  {plain(what)}")
+    print_fields({name: _readable(shown[name]) for name in ("id", "business", "reason", "do", "members")})
+    for fact in timeline.facts:
+        click.echo(f"  {'-':<20}  {'':>{_SINCE_WIDTH}}  {plain(fact)}")
+    for step in timeline.steps:
+        click.echo(f"  {_time(step.at) if step.at else '-':<20}  {_since(step):>{_SINCE_WIDTH}}  {plain(step.words)}")
 
 
 @command.command("retry", epilog="Example: whatsapp-hub dead retry --all --business bakery")
@@ -121,7 +129,7 @@ def _apply(
         raise click.UsageError("name the letters by their ids, or all with --all (and --business); not both.")
     if options["all_letters"]:
         letters = run_on_database(settings, lambda database: _find(database, options["sub_domain"], MOST_AT_ONCE))
-        ids = [letter.id for letter in letters]
+        ids = [letter.id for letter in reversed(letters)]  # those of one conversation keep their order
         if ids and not options["yes"]:
             click.confirm(f"{verb.capitalize()} {len(ids)} dead letter{'s' * (len(ids) > 1)}?", abort=True, err=True)
 
@@ -178,6 +186,13 @@ def _unknown(letter_id: str) -> Failure:
 
 def _readable(value: object) -> object:
     return list(value) if isinstance(value, tuple) else value
+
+
+def _since(step: Step) -> str:
+    """Say how long it took since the step before."""
+    if step.since_s is None:
+        return ""
+    return say_duration(step.since_s, whole_seconds=step.is_rough)
 
 
 def _time(when: datetime) -> str:

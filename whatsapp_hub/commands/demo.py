@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import signal
 import socket
+import webbrowser
 from collections.abc import Coroutine
+from contextlib import closing
 from dataclasses import asdict
 from typing import Final
 
@@ -14,8 +16,12 @@ import orjson
 import uvloop
 
 from whatsapp_hub.commands.failures import FAILED, explain_bind_error
+from whatsapp_hub.demo.browser import has_browser
 from whatsapp_hub.demo.embedded import Embedded, embedded
+from whatsapp_hub.demo.hub_process import HubProcess
 from whatsapp_hub.demo.once import Answered, ask_once
+from whatsapp_hub.demo.playground.playground import Playground
+from whatsapp_hub.demo.playground.site import open_site
 from whatsapp_hub.demo.running import open_demo
 from whatsapp_hub.demo.samples import SAMPLES
 from whatsapp_hub.demo.welcome import print_replies, print_welcome
@@ -23,6 +29,8 @@ from whatsapp_hub.settings import Settings
 from whatsapp_hub.telemetry.logs import setup_logging
 
 PORT: Final = 8000
+BACKLOG: Final = 1024
+LOOPBACK: Final = "127.0.0.1"
 
 
 @click.command(
@@ -43,9 +51,12 @@ PORT: Final = 8000
     is_flag=True,
     help="With --once: print JSON, a list of objects with business, question, reply, ack_ms, reply_ms.",
 )
+@click.option("--browser/--no-browser", default=True, help="Whether to open the playground in a browser.")
 @click.pass_context
-def command(ctx: click.Context, *, host: str, port: int | None, once: bool, as_json: bool) -> None:
+def command(ctx: click.Context, *, host: str, port: int | None, once: bool, as_json: bool, browser: bool) -> None:
     """Try the hub: a database, a stand-in for Meta's Graph API, three businesses, and the real server.
+
+    Opens the playground, a page to write to the businesses and to make things fail.
 
     Looks at no environment and no .env file, and leaves nothing behind. The database is the one that HUB_EMBEDDED
     names, a mongod on the PATH, or the one that comes with whatsapp-hub[embedded].
@@ -54,36 +65,38 @@ def command(ctx: click.Context, *, host: str, port: int | None, once: bool, as_j
         raise click.UsageError("--json: only with --once; write `whatsapp-hub demo --once --json`.")
     # From here on a plain `kill` also ends in the clearing up, like Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    port = _choose_port(host, port, once=once)
-    try:
-        with embedded() as database:
-            for program in database.passed_over:
-                click.echo(f"Passed over: {program}", err=True)
-            if once:
-                ctx.exit(_run(_answer_once(database, host, port, as_json=as_json), stopped=FAILED))
-            ctx.exit(_run(_stay(database, host, port), stopped=0))
-    except OSError as exc:
-        failure = explain_bind_error(exc, f"{host} port {port}")
-        if failure is None:
-            raise
-        raise failure from exc
+    with closing(_listen(host, port, once=once)) as listener, HubProcess(listener) as hub, embedded() as database:
+        for program in database.passed_over:
+            click.echo(f"Passed over: {program}", err=True)
+        if once:
+            ctx.exit(_run(_answer_once(database, hub, as_json=as_json), stopped=FAILED))
+        with closing(_listen_for_page(listener)) as page:
+            ctx.exit(_run(_stay(database, hub, page, browser=browser), stopped=0))
 
 
-def _choose_port(host: str, port: int | None, *, once: bool) -> int:
-    """Find out before anything is started whether the port can be had."""
+def _listen(host: str, port: int | None, *, once: bool) -> socket.socket:
+    """Take the port before anything is started."""
     wanted = PORT if port is None else port
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        socket.create_server((host, wanted), family=family).close()
+        return socket.create_server((host, wanted), family=family, backlog=BACKLOG)
     except OSError as exc:
         example = f"`whatsapp-hub demo --port {wanted + 1}`"
         failure = explain_bind_error(exc, f"{host} port {wanted}", example=example)
         if failure is None:
             raise
         if once and port is None:
-            return 0  # nobody has to know it
+            return socket.create_server((host, 0), family=family, backlog=BACKLOG)  # nobody has to know it
         raise failure from exc
-    return wanted
+
+
+def _listen_for_page(listener: socket.socket) -> socket.socket:
+    """Take a port on loopback for the playground: the next one, if that can be had."""
+    port = listener.getsockname()[1] + 1
+    try:
+        return socket.create_server((LOOPBACK, port))
+    except (OSError, OverflowError):
+        return socket.create_server((LOOPBACK, 0))
 
 
 def _run(work: Coroutine[None, None, int], *, stopped: int) -> int:
@@ -109,15 +122,18 @@ async def _run_until_signal(work: Coroutine[None, None, int], stopped: int) -> i
     return task.result()
 
 
-async def _stay(database: Embedded, host: str, port: int) -> int:
-    async with open_demo(database.uri, host=host, port=port) as demo:
-        print_welcome(demo, database)
+async def _stay(database: Embedded, hub: HubProcess, page: socket.socket, *, browser: bool) -> int:
+    playground = Playground(page, database.servers[0].pid)
+    async with open_demo(database.uri, hub, extras=playground) as demo, playground.running(demo), open_site(playground):
+        print_welcome(demo, database, playground.page)
+        if browser and has_browser():
+            await asyncio.to_thread(webbrowser.open, playground.page)
         await print_replies(demo)
     return 0
 
 
-async def _answer_once(database: Embedded, host: str, port: int, *, as_json: bool) -> int:
-    async with open_demo(database.uri, host=host, port=port) as demo:
+async def _answer_once(database: Embedded, hub: HubProcess, *, as_json: bool) -> int:
+    async with open_demo(database.uri, hub) as demo:
         answers = await ask_once(demo)
     if as_json:
         click.echo(orjson.dumps([asdict(answer) for answer in answers], option=orjson.OPT_INDENT_2))

@@ -186,9 +186,13 @@ class Decision:
             self._show_typing(row, business)
             if (said := _to_unsupported(messages, business.assistant)) is not None:
                 return said, messages
+            row.times["asked"] = time.time_ns()
             if self._senses is None or not carry_files(messages):
-                return await assistant.reply(turn), messages
-            return await self._ask_with(self._senses, assistant, turn, business, row)
+                answer: tuple[Sequence[Reply], tuple[CustomerMessage, ...]] = await assistant.reply(turn), messages
+            else:
+                answer = await self._ask_with(self._senses, assistant, turn, business, row)
+            row.times["answered"] = time.time_ns()
+            return answer
         except AssistantFailed as error:
             raise self.failed(row, f"the assistant: {error}") from error
         except Exception as error:  # an operator's own assistant may raise anything; the turn is tried again
@@ -244,6 +248,7 @@ class Decision:
         values: dict[str, object] = {
             "members": row.members,
             "parts": [part.to_document() for part in row.parts],
+            "times": row.times,
             **row.words(),
         }
         await write_stage(self._outcomes, row, values, stage=Stage.REPLYING)

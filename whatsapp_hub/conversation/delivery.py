@@ -146,10 +146,12 @@ class Delivery:
         if result.verdict is not Verdict.SENT:
             raise self._not_sent(row, part, result, business)
         part.state, part.wamid = PartState.SENT, result.wamid or part.wamid
+        part.posted = (*part.posted, time.time_ns())
         self._metrics.count_reply("sent", business.sub_domain)
 
     async def _post(self, row: InboxRow, index: int, part: Part, business: Business) -> SendResult:
         row.cleared = None
+        part.posted = (time.time_ns(),)
         result = await self._sender.send(
             phone_number_id=row.phone_number_id,
             token=business.access_token or "",

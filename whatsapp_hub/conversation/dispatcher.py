@@ -79,8 +79,11 @@ class Dispatcher:
 
     def enter(self, message: InboundMessage | OutboundMessage) -> InboxRow:
         """Make the row of a message, before it is written."""
-        has_room = self.knows(message.conversation) or self.room(message.phone_number_id) > 0
-        conversation = self._memory.open(message.conversation)
+        conversation_id = message.conversation
+        conversation = self._memory.get(conversation_id)
+        has_room = conversation is not None or self._memory.room(message.phone_number_id) > 0
+        if conversation is None:
+            conversation = self._memory.open(conversation_id)
         free = has_room and conversation.at_rest
         row = row_of(
             message,
@@ -103,6 +106,7 @@ class Dispatcher:
 
     def stored(self, row: InboxRow) -> None:
         """The row is durable and ours."""
+        row.times["stored"] = time.time_ns()
         conversation = self._arrived(row)
         if not self._memory.knows(conversation):
             return  # the node was lost meanwhile: it is taken over under the new id

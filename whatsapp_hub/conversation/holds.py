@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
@@ -112,6 +112,10 @@ class Holds:
     def alerts(self) -> list[Alert]:
         """Return what operators have to know of the businesses that are held."""
         return held_alerts((hold.sub_domain, hold.reason) for hold in self._holds.values())
+
+    def all(self) -> Mapping[str, Hold]:
+        """Return every hold, by phone number id."""
+        return self._holds
 
     def sub_domain(self, phone_number_id: str) -> str:
         """Name the business of a number for a metric."""

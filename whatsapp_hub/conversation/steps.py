@@ -89,9 +89,16 @@ def parts_values(row: InboxRow, *indexes: int) -> dict[str, Any]:
                 values[f"parts.{index}.heed"] = part.heed
             if part.dropped:
                 values[f"parts.{index}.dropped"] = True
+            if part.posted:
+                values[f"parts.{index}.posted"] = part.posted
             if part.wamid:
                 values[f"parts.{index}.wamid"] = part.wamid
     return values
+
+
+def times_values(row: InboxRow) -> dict[str, Any]:
+    """Return when the steps of a turn were, where no commit point has stored that."""
+    return {} if row.parts and row.origin is None else {"times": row.times}
 
 
 async def write_stage(

@@ -30,6 +30,7 @@ from whatsapp_hub.conversation.steps import (
     Wait,
     is_decided,
     parts_values,
+    times_values,
     write_stage,
 )
 from whatsapp_hub.errors import NotOurs, StoreUnavailable
@@ -94,6 +95,8 @@ class Turns:
         if row.stage is not Stage.AMBIGUOUS and await self._is_too_old(row):
             raise Dead(TOO_OLD if row.origin is None else TOO_LATE)
         business = None
+        if row.origin is not None or not is_decided(row):
+            row.begin_turn(time.time_ns())
         if not is_decided(row):
             business = await self._decision.decide(row)
         if not row.parts:
@@ -126,7 +129,7 @@ class Turns:
                 return Wait(None if self._holds.holds(row.phone_number_id) else 0.0)
             case Later(stage=stage, delay_s=delay_s, durable=durable):
                 if durable:
-                    values = {**parts_values(row), "attempts": row.attempts}
+                    values = {**parts_values(row), **times_values(row), "attempts": row.attempts}
                     await write_stage(self._outcomes, row, values, stage=stage)
                 return Wait(delay_s)
             case StepBack():
@@ -146,6 +149,7 @@ class Turns:
             "outcome": (Outcome.REPLIED if row.parts else Outcome.NO_REPLY).value,
             "done_at": datetime.now(UTC),
             **parts_values(row, len(row.parts) - 1),
+            **times_values(row),
         }
         not_failed = {"parts.rank": {"$ne": FAILED_RANK}}
         if not await self._outcomes.write(row, values, unset=["owner"], also=not_failed):
@@ -182,6 +186,7 @@ class Turns:
             "dead_at": datetime.now(UTC),
             "attempts": row.attempts,
             **parts_values(row),
+            **times_values(row),
         }
         if not await self._outcomes.write(row, values, unset=["owner"]):
             raise NotOurs

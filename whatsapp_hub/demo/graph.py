@@ -11,7 +11,7 @@ import functools
 import hashlib
 import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -59,6 +59,7 @@ class GraphStandIn:
         self._rng = rng or SystemRandom()
         self.log = SendLog(log_path)
         self.typings: list[Typing] = []
+        self.on_typing: Callable[[Typing], None] = lambda _: None
         self.statuses = StatusSender(webhook)
         self.uploads = Uploads()
         faults = Faults()
@@ -131,9 +132,9 @@ class GraphStandIn:
         fault = self.control.faults.take(endpoint="typing", token=token)
         await self._linger()
         if fault is None or fault.accepts:
-            self.typings.append(
-                Typing(phone_number_id=number, message_id=message_id, shows_typing="typing_indicator" in body)
-            )
+            typing = Typing(phone_number_id=number, message_id=message_id, shows_typing="typing_indicator" in body)
+            self.typings.append(typing)
+            self.on_typing(typing)
         return json_answer(_SUCCESS) if fault is None else await _fail(request, fault, _SUCCESS)
 
     async def _media(self, request: web.Request) -> web.StreamResponse:

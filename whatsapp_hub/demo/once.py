@@ -10,7 +10,8 @@ from typing import Any, Final
 import aiohttp
 
 from whatsapp_hub.cloud_api.messages import FAILED_RANK, STATUS_RANKS
-from whatsapp_hub.demo.running import POLL_S, Demo, DemoFailed, Webhook
+from whatsapp_hub.demo.hub_process import DemoFailed
+from whatsapp_hub.demo.running import POLL_S, Demo, Webhook
 from whatsapp_hub.demo.samples import SAMPLES, Sample
 from whatsapp_hub.demo.sends import Send
 from whatsapp_hub.inbox.document import State

@@ -1,38 +1,41 @@
-"""The demo's server: the real one, between sample businesses in a database and a stand-in for Graph, in one process."""
+"""The demo while it runs: the real server, between sample businesses in a database and a stand-in for Graph."""
 
 from __future__ import annotations
 
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Final
-from urllib.parse import urlsplit
+from typing import Any, Final, Protocol
 
 import aiohttp
 from aiohttp import web
 
-from whatsapp_hub.app import create_app, has_failed
 from whatsapp_hub.cloud_api.signature import sign
 from whatsapp_hub.database import Database, connect
 from whatsapp_hub.demo.graph import GraphStandIn, open_server
+from whatsapp_hub.demo.hub_process import DemoFailed, HubProcess
 from whatsapp_hub.demo.samples import SAMPLES, Sample
 from whatsapp_hub.demo.statuses import WebhookTarget
-from whatsapp_hub.errors import HubError
-from whatsapp_hub.server import listen, make_runner
-from whatsapp_hub.settings import Settings
 from whatsapp_hub.tenants.vault import Vault
 
 START_TIMEOUT_S: Final = 30.0
-STOP_TIMEOUT_S: Final = 1.0  # an echo takes no longer
 POLL_S: Final = 0.02
-
-
-class DemoFailed(HubError):
-    """The demo could not do what it should."""
+#: A process that died is noticed sooner than in production, where it is more important that none is taken for dead.
+_TIMING: Final = {
+    "heartbeat_s": 0.4,
+    "self_fence_s": 1.5,
+    "lease_s": 2.5,
+    "round_s": 0.3,
+    "status_wait_s": 5.0,
+    "held_recheck_s": 1.0,
+    "retry_base_s": 0.5,
+    "retry_max_s": 2.0,
+}
+_SETTINGS: Final = {"assistant": "echo", "timing": _TIMING, "log_format": "text", "log_level": "WARNING"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,10 +53,18 @@ class Demo:
     """The demo while it runs."""
 
     address: str  #: where it can be reached from this machine
-    app_secret: str  #: what signs its webhooks
+    app_secret: str = field(repr=False)  #: what signs its webhooks
+    admin_token: str = field(repr=False)  #: what opens its console
     graph: GraphStandIn
     database: Database
-    app: web.Application
+    hub: HubProcess
+    vault: Vault = field(repr=False)
+
+    async def renew_tokens(self, tokens: Mapping[str, str]) -> None:
+        """Give businesses new access tokens, by phone number id, as the dashboard would."""
+        for number, token in tokens.items():
+            change = {"$set": {"whatsappAccessToken": self.vault.encrypt(token)}}
+            await self.database.businesses.update_one({"whatsappPhoneNumberIds": number}, change)
 
     def build_webhook(self, sample: Sample, text: str) -> Webhook:
         """Build a signed webhook with a message that was not there before."""
@@ -67,44 +78,83 @@ class Demo:
         )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Secrets:
+    """The secrets of one run."""
+
+    encryption: str = field(default_factory=lambda: secrets.token_hex(16), repr=False)
+    app: str = field(default_factory=lambda: secrets.token_hex(16), repr=False)
+    admin: str = field(default_factory=lambda: secrets.token_hex(16), repr=False)
+
+    def settings(self) -> dict[str, str]:
+        """Return them as the hub's settings."""
+        return {"encryption_secret": self.encryption, "whatsapp_app_secret": self.app, "admin_token": self.admin}
+
+
+class Extras(Protocol):
+    """What the playground adds to the demo."""
+
+    page: str  #: where its page is
+
+    def add_routes(self, app: web.Application) -> None:
+        """Add what the assistant asks to the stand-in for Graph."""
+        ...
+
+    def adapt(self, stand_in: str) -> tuple[Mapping[str, Any], Mapping[str, str]]:
+        """Return more settings, and the assistant's environment, from the address of the stand-in."""
+        ...
+
+
 @asynccontextmanager
 async def open_demo(
-    database_uri: str, *, host: str = "127.0.0.1", port: int = 0, database_name: str = "demo"
+    database_uri: str, hub: HubProcess, *, database_name: str = "demo", extras: Extras | None = None
 ) -> AsyncIterator[Demo]:
     """Run the server until the context ends. Looks at no environment and no file.
 
     Raises:
-        OSError: it cannot listen there.
-        DemoFailed: it does not get ready, or a part of it died.
+        DemoFailed: it does not get ready.
 
     """
-    encryption_secret, app_secret = secrets.token_hex(16), secrets.token_hex(16)
+    keys = _Secrets()
     graph = GraphStandIn()
     graph.control.tokens = {sample.phone_number_id: sample.access_token for sample in SAMPLES}
+    graph.statuses.target = WebhookTarget(url=f"{hub.address}/whatsapp_response", secret=keys.app.encode())
+    stand_in = graph.make_app()
+    if extras:
+        extras.add_routes(stand_in)
     async with (
         connect(database_uri, database_name, max_pool_size=4, min_pool_size=0) as database,
-        open_server(graph.make_app()) as graph_address,
+        open_server(stand_in) as graph_address,
     ):
-        await _write_samples(database, Vault(encryption_secret))
-        settings = Settings.isolated(
-            mongodb_uri=database_uri,
-            mongodb_db_name=database_name,
-            encryption_secret=encryption_secret,
-            whatsapp_app_secret=app_secret,
-            assistant="echo",
-            graph_api_base_url=graph_address,
-            drain_timeout_s=STOP_TIMEOUT_S,
-            host=host,
-            port=port,
-        )
-        async with _serve(settings) as (app, address):
-            graph.statuses.target = WebhookTarget(url=f"{address}/whatsapp_response", secret=app_secret.encode())
-            await _wait_until_ready(address)
-            try:
-                yield Demo(address=address, app_secret=app_secret, graph=graph, database=database, app=app)
-            finally:
-                graph.statuses.target = None
-                await asyncio.sleep(POLL_S)  # what is on its way arrives: a connection made later would delay the stop
+        vault = Vault(keys.encryption)
+        await _write_samples(database, vault)
+        more, environ = extras.adapt(graph_address) if extras else ({}, {})
+        places = {"mongodb_uri": database_uri, "mongodb_db_name": database_name, "graph_api_base_url": graph_address}
+        settings = {**_SETTINGS, **places, **keys.settings(), **more}
+        work = hub.keep_running(settings, environ=environ, playground=extras.page if extras else None)
+        async with _running(work) as running:
+            await _wait_until_ready(hub, running)
+            yield Demo(
+                address=hub.address,
+                app_secret=keys.app,
+                admin_token=keys.admin,
+                graph=graph,
+                database=database,
+                hub=hub,
+                vault=vault,
+            )
+            graph.statuses.target = None
+
+
+@asynccontextmanager
+async def _running(work: Any) -> AsyncIterator[asyncio.Task[None]]:
+    task: asyncio.Task[None] = asyncio.create_task(work)
+    try:
+        yield task
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
 
 
 async def _write_samples(database: Database, vault: Vault) -> None:
@@ -112,32 +162,17 @@ async def _write_samples(database: Database, vault: Vault) -> None:
     await database.businesses.insert_many([sample.document(vault, now) for sample in SAMPLES])
 
 
-@asynccontextmanager
-async def _serve(settings: Settings) -> AsyncIterator[tuple[web.Application, str]]:
-    app = create_app(settings)
-    runner = make_runner(app)
-    try:
-        await runner.setup()
-        yield app, _from_here(await listen(runner, settings))
-    finally:
-        await runner.cleanup()
-        if has_failed(app):
-            raise DemoFailed("a part of the server died: the log above says which.")
-
-
-def _from_here(address: str) -> str:
-    """Return an address that can be asked: who listens everywhere is found on loopback."""
-    parts = urlsplit(address)
-    local = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(parts.hostname or "")  # noqa: S104 - looked up, not bound
-    return f"{parts.scheme}://{local}:{parts.port}" if local else address
-
-
-async def _wait_until_ready(address: str) -> None:
+async def _wait_until_ready(hub: HubProcess, running: asyncio.Task[None]) -> None:
     reasons = "no answer"
     try:
         async with aiohttp.ClientSession() as session, asyncio.timeout(START_TIMEOUT_S):
+            listening = asyncio.create_task(hub.wait_ready())
+            await asyncio.wait([listening, running], return_when=asyncio.FIRST_COMPLETED)
+            listening.cancel()
+            if running.done():
+                running.result()
             while True:
-                async with session.get(f"{address}/ready") as response:
+                async with session.get(f"{hub.address}/ready") as response:
                     if response.status == 200:
                         return
                     reasons = await response.text()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 import orjson
 
@@ -44,18 +45,17 @@ class Sample:
 
     def webhook(self, text: str, *, message_id: str, timestamp: int) -> bytes:
         """Return the webhook in which its customer writes this, as Meta would post it."""
-        message = {
-            "from": self.customer,
-            "id": message_id,
-            "timestamp": str(timestamp),
-            "type": "text",
-            "text": {"body": text},
-        }
+        content = {"type": "text", "text": {"body": text}}
+        return self.webhook_of({"id": message_id, "timestamp": str(timestamp), **content})
+
+    def webhook_of(self, message: Mapping[str, Any], *, customer: str = "", name: str = "") -> bytes:
+        """Return the webhook with any message of its customer, or of another one."""
+        sender = customer or self.customer
         value = {
             "messaging_product": "whatsapp",
             "metadata": {"display_phone_number": self.display_number, "phone_number_id": self.phone_number_id},
-            "contacts": [{"profile": {"name": self.customer_name}, "wa_id": self.customer}],
-            "messages": [message],
+            "contacts": [{"profile": {"name": name or self.customer_name}, "wa_id": sender}],
+            "messages": [{"from": sender, **message}],
         }
         entry = {"id": self.account_id, "changes": [{"value": value, "field": "messages"}]}
         return orjson.dumps({"object": "whatsapp_business_account", "entry": [entry]})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from io import BufferedWriter
 from pathlib import Path
@@ -36,6 +36,14 @@ class Send:
     body: dict[str, Any] | None = None  #: the whole request, unless it is a plain text
 
     @property
+    def words(self) -> str:
+        """What it says: its text, or the text above its buttons."""
+        match self.body:
+            case {"interactive": {"body": {"text": str(text)}}}:
+                return text
+        return self.text
+
+    @property
     def customer(self) -> str:
         """Whom it is for; as in Meta's API ``to`` wins."""
         return self.to or self.recipient or ""
@@ -47,6 +55,7 @@ class SendLog:
     def __init__(self, path: Path | None = None) -> None:
         self.sends: list[Send] = []
         self.accepted: list[Send] = []
+        self.on_add: Callable[[Send], None] = lambda _: None  #: called before it is answered
         self._waiting: list[tuple[int, asyncio.Future[None]]] = []
         self._file = path.open("ab") if path else None
         self._commit = GroupCommit(functools.partial(_write_synced, self._file)) if self._file else None
@@ -56,6 +65,7 @@ class SendLog:
         if self._commit is not None:
             await self._commit.submit(send)
         self.sends.append(send)
+        self.on_add(send)
         if send.accepted:
             self.accepted.append(send)
             self._wake()

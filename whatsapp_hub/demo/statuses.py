@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -40,6 +41,7 @@ class StatusSender:
         self.target = target
         self.delivered = 0  #: statuses that were answered 200
         self.given_up = 0  #: statuses that were not, as often as they were tried
+        self.on_taken: Callable[[Send, str], None] = lambda _send, _name: None  #: a status was answered 200
         self._max_batch = max_batch
         self._due: deque[tuple[Send, dict[str, Any]]] = deque()
         self._wake = asyncio.Event()
@@ -76,6 +78,8 @@ class StatusSender:
             for attempt in range(TRIES):
                 if self.target is not None and await post_webhook(session, self.target, body):
                     self.delivered += len(batch)
+                    for sent, status in batch:
+                        self.on_taken(sent, status["status"])
                     return
                 await asyncio.sleep(min(0.05 * 2.0 ** min(attempt, 10), MAX_DELAY_S))
             self.given_up += len(batch)

@@ -18,12 +18,16 @@ from whatsapp_hub.telemetry.redaction import masked
 _HOUR_S: Final = 3600.0
 
 
-def describe(demo: Demo, database: Embedded) -> Iterator[str]:
+def describe(demo: Demo, database: Embedded, page: str | None = None) -> Iterator[str]:
     """Yield the lines of the welcome."""
     sample = SAMPLES[0]
     webhook = demo.build_webhook(sample, sample.question)
     yield f"{click.style('WhatsApp Hub demo', bold=True)} at {click.style(demo.address, bold=True)}, on {database}"
     yield ""
+    if page is not None:
+        yield f"Playground: {click.style(page, bold=True)}  write to the businesses, make things fail, and watch"
+        yield f"Console:    {demo.address}/console  its token in this run is {demo.admin_token}"
+        yield ""
     yield "Three sample businesses, each with a token of its own; their assistant says what you said:"
     for each in SAMPLES:
         yield f"  {each.sub_domain:<8}  {each.name:<20}  phone number id {each.phone_number_id}"
@@ -42,9 +46,9 @@ def describe(demo: Demo, database: Embedded) -> Iterator[str]:
     yield ""
 
 
-def print_welcome(demo: Demo, database: Embedded) -> None:
+def print_welcome(demo: Demo, database: Embedded, page: str) -> None:
     """Print the welcome. The lines are not folded, so that what is to be pasted stays one line."""
-    for line in describe(demo, database):
+    for line in describe(demo, database, page):
         click.echo(line)
 
 
@@ -52,7 +56,7 @@ async def print_replies(demo: Demo) -> None:
     """Print replies as they come, until cancelled."""
     names = {sample.phone_number_id: sample.sub_domain for sample in SAMPLES}
     async for send in _follow(demo):
-        text = "".join(letter if letter.isprintable() else " " for letter in send.text)
+        text = "".join(letter if letter.isprintable() else " " for letter in send.words)
         business = click.style(names.get(send.phone_number_id, send.phone_number_id), bold=True)
         click.echo(f"{business} -> {masked(send.customer)}: {text}")
 

@@ -18,6 +18,7 @@ from aiohttp.typedefs import Handler
 from whatsapp_hub.http.admin import is_operator
 from whatsapp_hub.http.answers import NOTHING_HERE, error_answer
 from whatsapp_hub.http.client_address import ClientAddresses
+from whatsapp_hub.http.console.pages import refuse_login
 from whatsapp_hub.http.keys import MAX_BODY_BYTES
 from whatsapp_hub.http.limit_counts import AddressLimit, Counts
 from whatsapp_hub.http.probes import asks_for_text
@@ -30,6 +31,7 @@ Gate = Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]
 #: How the webhook answers what it could not verify. 400 and 503 tell nothing: a verified one gets them too.
 UNVERIFIED_STATUSES: Final = frozenset({401, 403, 408, 413, 415, 499})
 API_ROUTES: Final = ("api.messages", "api.message", "api.pause")
+LOGIN_FAILURES: Final = "5/minute"
 LARGE_BODY_BYTES: Final = 64 * 1024
 VERIFIED_FOR_S: Final = 3600.0
 REMEMBER_EVERY_S: Final = 10.0  # nearly all requests come from a few addresses
@@ -71,6 +73,7 @@ class Limits:
                 for route in ("admin.cache.clear", "admin.cache.warmup")
             },
             **dict.fromkeys(API_ROUTES, partial(_count_wrong_keys, limit(settings.rate_limit_webhook, route="api"))),
+            "console.login": partial(_count_wrong_logins, limit(LOGIN_FAILURES, route="console.login")),
             "api.description": partial(_count_first, limit(settings.rate_limit_health, route="api.description")),
             None: _explain_missing,
         }
@@ -161,6 +164,14 @@ async def _count_wrong_keys(limit: AddressLimit, request: web.Request, handler: 
     response = await handler(request)
     if response.status == web.HTTPUnauthorized.status_code and (refusal := await limit.count(request)) is not None:
         return refusal
+    return response
+
+
+async def _count_wrong_logins(limit: AddressLimit, request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Count wrong tokens; the right one is never refused because of others behind the same address."""
+    response = await handler(request)
+    if response.status == web.HTTPUnauthorized.status_code and (refusal := await limit.count(request)) is not None:
+        return refuse_login(request, refusal)
     return response
 
 

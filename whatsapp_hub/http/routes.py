@@ -5,8 +5,9 @@ from __future__ import annotations
 from aiohttp import web
 
 from whatsapp_hub.http.admin import clear_cache, warm_cache
-from whatsapp_hub.http.answers import error_answer
 from whatsapp_hub.http.api import pause_conversation, send_message, show_description, show_message
+from whatsapp_hub.http.console.routes import add_console_routes
+from whatsapp_hub.http.playground import show_playground
 from whatsapp_hub.http.probes import show_health, show_metrics, show_prometheus, show_readiness
 from whatsapp_hub.http.webhook import handshake, receive
 
@@ -27,14 +28,5 @@ def add_routes(app: web.Application) -> None:
     app.router.add_post("/api/v1/{subDomain}/messages", send_message, name="api.messages")
     app.router.add_get("/api/v1/{subDomain}/messages/{id}", show_message, name="api.message")
     app.router.add_post("/api/v1/{subDomain}/conversations/{id}/pause", pause_conversation, name="api.pause")
-    _announce(app)
-
-
-def _announce(app: web.Application) -> None:
-    """Say "not yet" where the contract has routes that are still to come."""
-    app.router.add_get("/console", _not_yet, name="console")
-    app.router.add_get("/playground", _not_yet, name="playground")
-
-
-async def _not_yet(_: web.Request) -> web.Response:
-    return error_answer(404, "not yet: this route comes with a later version")
+    add_console_routes(app)
+    app.router.add_get("/playground", show_playground, name="playground")

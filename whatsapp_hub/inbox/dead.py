@@ -12,8 +12,13 @@ from typing import Any, Final
 from whatsapp_hub.cloud_api.messages import FAILED_RANK, phone_number_id_of
 from whatsapp_hub.database import Database
 from whatsapp_hub.inbox.document import NOBODY, Outcome, PartState, Stage, State
+from whatsapp_hub.inbox.message_log import of_numbers
 from whatsapp_hub.inbox.store import unknown_on_error
+from whatsapp_hub.inbox.timeline import WITHOUT_WORDS, Timeline, build_timeline
 
+MOST_COUNTED: Final = 10_000
+MOST_REASONS: Final = 50
+MOST_DEATHS: Final = 5  #: of one message are kept
 _WITHOUT: Final = {"item": 0, "parts.body": 0, "parts.words": 0, "said": 0}
 
 
@@ -33,6 +38,15 @@ class DeadLetter:
     retried: bool
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Which:
+    """Which dead letters are meant: all, as far as nothing is said."""
+
+    reason: str | None = None
+    since: datetime | None = None
+    before: datetime | None = None
+
+
 class DeadLetters:
     """The dead letters of all businesses. Every method raises ``StoreUnavailable``."""
 
@@ -40,21 +54,46 @@ class DeadLetters:
         """Work on this database."""
         self._inbox = database.inbox
 
-    async def find(self, *, phone_number_ids: Sequence[str] | None = None, most: int = 100) -> list[DeadLetter]:
-        """Return the newest dead letters, of all numbers or of these."""
-        query: dict[str, Any] = {"state": State.DEAD.value, "dead_at": {"$exists": True}}
-        if phone_number_ids is not None:
-            query["$or"] = [{"_id": {"$gte": f"{number}:", "$lt": f"{number};"}} for number in phone_number_ids]
-            if not phone_number_ids:
-                return []
+    async def find(
+        self,
+        *,
+        phone_number_ids: Sequence[str] | None = None,
+        most: int = 100,
+        which: Which | None = None,
+        oldest_first: bool = False,
+    ) -> list[DeadLetter]:
+        """Return the newest dead letters, or the oldest, of all numbers or of these."""
+        query = _query(phone_number_ids, which or Which())
         with unknown_on_error("list dead letters"):
-            found = self._inbox.find(query, _WITHOUT).sort("dead_at", -1).limit(most)
+            found = self._inbox.find(query, _WITHOUT).sort("dead_at", 1 if oldest_first else -1).limit(most)
             return [_read(document) async for document in found]
+
+    async def count_reasons(
+        self, *, phone_number_ids: Sequence[str] | None = None, which: Which | None = None
+    ) -> list[tuple[str, int]]:
+        """Return how many died of what, the most frequent first; of the newest ``MOST_COUNTED``."""
+        pipeline: list[Mapping[str, Any]] = [
+            {"$match": _query(phone_number_ids, which or Which())},
+            {"$sort": {"dead_at": -1}},
+            {"$limit": MOST_COUNTED},
+            {"$group": {"_id": "$reason", "count": {"$sum": 1}}},
+            {"$sort": {"count": -1, "_id": 1}},
+            {"$limit": MOST_REASONS},
+        ]
+        with unknown_on_error("count dead letters"):
+            return [(row["_id"] or "", row["count"]) async for row in self._inbox.aggregate(pipeline)]
 
     async def get(self, letter_id: str) -> DeadLetter | None:
         """Return one dead letter; None if there is none with this id."""
         document = await self._get(letter_id)
         return _read(document) if document else None
+
+    async def timeline(self, letter_id: str) -> Timeline | None:
+        """Return what happened to a dead letter, in order; None if there is none with this id."""
+        query = {"_id": letter_id, "state": State.DEAD.value}
+        with unknown_on_error("read dead letter"):
+            document = await self._inbox.find_one(query, WITHOUT_WORDS)
+        return build_timeline(document) if document else None
 
     async def retry(self, letter_id: str) -> bool:
         """Put a dead letter back at the end of its conversation's order; False if there is none with this id.
@@ -69,7 +108,7 @@ class DeadLetters:
         sends = max([document.get("sends", 0), *(part["attempt"] for part in parts)])
         if "origin" not in document and not any(map(_reached, parts)):
             parts = []
-        dropped = {} if parts else {"said": ""}  # of what was decided then
+        dropped = {} if parts else {"said": "", "times": ""}  # of what was decided then
         values = {
             "state": State.QUEUED.value,
             "stage": (Stage.REPLYING if parts else Stage.NEW).value,
@@ -79,6 +118,7 @@ class DeadLetters:
             "arrival": time.time_ns(),
             "retried": True,
             "sends": sends,
+            "first": document.get("first") or {"place": document["place"], "arrival": document["arrival"]},
             "parts": [part if _reached(part) else _to_send_again(part) for part in parts],
         }
         return await self._leave_dead(document, values, increase_epoch=True, unset=dropped)
@@ -108,6 +148,8 @@ class DeadLetters:
         if increase_epoch:
             update["$inc"] = {"epoch": 1}
             update["$unset"] |= {"reason": ""}
+            death = {"at": document["dead_at"], "reason": document.get("reason", "")}
+            update["$push"] = {"deaths": {"$each": [death], "$slice": -MOST_DEATHS}}
         fence = {
             "_id": document["_id"],
             "conversation": document["conversation"],
@@ -117,6 +159,18 @@ class DeadLetters:
         with unknown_on_error("write dead letter"):
             matched: int = (await self._inbox.update_one(fence, update)).matched_count
         return matched == 1
+
+
+def _query(phone_number_ids: Sequence[str] | None, which: Which) -> dict[str, Any]:
+    died_at: dict[str, Any] = {"$exists": True}
+    if which.since is not None:
+        died_at["$gte"] = which.since
+    if which.before is not None:
+        died_at["$lt"] = which.before
+    query: dict[str, Any] = {"state": State.DEAD.value, "dead_at": died_at}
+    if which.reason is not None:
+        query["reason"] = which.reason
+    return query if phone_number_ids is None else query | of_numbers("_id", phone_number_ids)
 
 
 def _read(document: Mapping[str, Any]) -> DeadLetter:

@@ -96,10 +96,11 @@ class Part:
     heed: int | None = None  #: the code that has to be acted on before it is sent again; ``HEEDED``: it was
     words: str = field(default="", repr=False)  #: what it says, where its body does not tell
     dropped: bool = False  #: decided, but not to be sent any more
+    posted: tuple[int, ...] = ()  #: unix ns by the hub's clock: its last send begun and, if Graph took it, accepted
 
     def to_document(self) -> dict[str, Any]:
         """Return the part as it is stored."""
-        document = {
+        document: dict[str, Any] = {
             "body": self.body,
             "state": self.state.value,
             "attempt": self.attempt,
@@ -113,6 +114,8 @@ class Part:
             document["words"] = self.words
         if self.dropped:
             document["dropped"] = True
+        if self.posted:
+            document["posted"] = self.posted
         return document
 
     @classmethod
@@ -131,6 +134,7 @@ class Part:
             heed=document.get("heed"),
             words=document.get("words", ""),
             dropped=document.get("dropped", False),
+            posted=tuple(document.get("posted", ())),
         )
 
 
@@ -154,6 +158,7 @@ class InboxRow:
     members: list[str] = field(default_factory=list)  #: messages that this one's turn answers too
     parts: list[Part] = field(default_factory=list)
     origin: Origin | None = None  #: set where the business sends it by itself: nobody has to be asked what to say
+    times: dict[str, int] = field(default_factory=dict)  #: when its steps were, as ``inbox/timeline.py`` reads them
     # What only the process that works on the turn knows:
     cleared: int | None = None  #: the part that was marked as "may have been sent" for a send not yet begun
     waiting_since: float = 0.0  #: monotonic seconds; when it began to wait for a status
@@ -186,6 +191,11 @@ class InboxRow:
     def order(self) -> tuple[int, int]:
         """What to sort by: Meta's timestamp, then arrival."""
         return (self.place, self.arrival)
+
+    def begin_turn(self, now_ns: int) -> None:
+        """Note that its turn begins, once more perhaps: the times of an attempt that failed give way."""
+        stored_ns = self.times.get("stored")
+        self.times = {"begun": now_ns} if stored_ns is None else {"stored": stored_ns, "begun": now_ns}
 
     def words(self) -> dict[str, Any]:
         """Return the words of a turn that do not stand in its items; nearly never any."""
@@ -232,6 +242,7 @@ class InboxRow:
             parts=[Part.from_document(part) for part in document.get("parts", ())],
             said=document.get("said", ""),
             origin=Origin.from_document(document["origin"]) if "origin" in document else None,
+            times=dict(document.get("times", ())),
         )
 
 

@@ -81,7 +81,8 @@ class Journal:
         self._intake = intake
         self._metrics = metrics
         self._is_open = is_open
-        self._inserts = GroupCommit(self._timed(store.insert), flights=FLIGHTS, timeout_s=ack_timeout_s)
+        self._insert_units = store.insert
+        self._inserts = GroupCommit(self._insert_batch, flights=FLIGHTS, timeout_s=ack_timeout_s)
         self._deliveries = GroupCommit(store.count_deliveries, timeout_s=ack_timeout_s)
         self._events = GroupCommit(store.insert_events, timeout_s=ack_timeout_s)
         self._statuses = GroupCommit(store.apply_statuses, flights=FLIGHTS, timeout_s=ack_timeout_s)
@@ -137,61 +138,62 @@ class Journal:
         for lane in (self._inserts, self._deliveries, self._events, self._statuses):
             await lane.flush()
 
-    def _timed(
-        self, write: Callable[[Sequence[Sequence[RawBSONDocument]]], Awaitable[list[list[Inserted]]]]
-    ) -> Callable[[Sequence[Sequence[RawBSONDocument]]], Awaitable[list[list[Inserted]]]]:
-        async def timed(units: Sequence[Sequence[RawBSONDocument]]) -> list[list[Inserted]]:
-            began = time.perf_counter()
-            results = await write(units)
-            self._metrics.commit_seconds.observe(time.perf_counter() - began)
-            self._metrics.commit_rows.observe(sum(map(len, units)))
-            return results
-
-        return timed
+    async def _insert_batch(self, units: Sequence[Sequence[RawBSONDocument]]) -> list[list[Inserted]]:
+        began = time.perf_counter()
+        results = await self._insert_units(units)
+        self._metrics.commit_seconds.observe(time.perf_counter() - began)
+        self._metrics.commit_rows.observe(sum(map(len, units)))
+        return results
 
     async def _accept_messages(self, messages: Sequence[InboundMessage], since: float) -> None:
         rows = [self._intake.enter(message) for message in messages]
-        open_rows = dict.fromkeys(rows)  # an ordered set
-        stored: set[InboxRow] = set()
+        settled: list[Inserted | None] = [None] * len(rows)  # what became of each, in the end
         try:
             for _ in range(INSERT_TRIES):
-                await self._insert(open_rows, stored, since)
-                if not open_rows:
+                await self._insert(rows, settled, since)
+                if None not in settled:
                     return
             raise StoreUnavailable
         finally:
-            for row in rows:  # in their order, and no sooner: a later one must not overtake one that is still open
-                if row in stored:
+            for row, result in zip(rows, settled, strict=True):
+                # In their order, and no sooner: a later one must not overtake one that is still open.
+                if result is Inserted.STORED:
                     self._intake.stored(row)
-                elif row in open_rows:
-                    self._intake.gone(row, unknown=True)
+                else:
+                    self._intake.gone(row, unknown=result is None)
 
-    async def _insert(self, open_rows: dict[InboxRow, None], stored: set[InboxRow], since: float) -> None:
-        """Insert the rows once, and take out those that are settled; add those that are in now to ``stored``."""
-        documents = {row: encode(row.to_document()) for row in open_rows}
-        for row in [row for row, document in documents.items() if document is None]:
-            await self._store_raw(row, since)
-            del documents[row], open_rows[row]
+    async def _insert(self, rows: Sequence[InboxRow], settled: list[Inserted | None], since: float) -> None:
+        """Insert once what is not settled yet, and note what is now."""
+        numbers: list[int] = []
+        documents: list[RawBSONDocument] = []
+        size_bytes = 0
+        for number, row in enumerate(rows):
+            if settled[number] is not None:
+                continue
+            document = encode(row.to_document())
+            if document is None:
+                await self._store_raw(row, since)
+                settled[number] = Inserted.REFUSED
+                continue
+            numbers.append(number)
+            documents.append(document)
+            size_bytes += len(document.raw)
         if not documents:
             return
-        encoded = [document for document in documents.values() if document is not None]
-        results = await self._inserts.submit(encoded, sum(len(document.raw) for document in encoded), since)
-        copies: list[InboxRow] = []
-        for row, result in zip(documents, results, strict=True):
+        copies: list[int] = []
+        for number, result in zip(numbers, await self._inserts.submit(documents, size_bytes, since), strict=True):
             if result is Inserted.STORED:
-                del open_rows[row]
-                stored.add(row)
+                settled[number] = result
                 self._metrics.count_item("message", "new")
             elif result is Inserted.BUSY:
-                self._intake.busy(row)
+                self._intake.busy(rows[number])
             elif result is Inserted.DUPLICATE:
-                copies.append(row)
-        for row in copies:
+                copies.append(number)
+        for number in copies:
             # Acknowledged only if the write matched: a rollback may have taken the first copy, and this one is needed.
-            if await self._deliveries.submit((row.id, row.conversation), since=since):
-                del open_rows[row]
+            if await self._deliveries.submit((rows[number].id, rows[number].conversation), since=since):
+                settled[number] = Inserted.DUPLICATE
                 self._metrics.count_item("message", "duplicate")
-                self._intake.gone(row, unknown=False)
 
     async def _insert_one(self, row: InboxRow, since: float) -> Inserted:
         document = encode(row.to_document())
@@ -206,7 +208,6 @@ class Journal:
         key = hashlib.sha256(row.item).hexdigest()
         nameless = OtherItem(key=key, field="messages", phone_number_id=None, account_id=None, item=row.item)
         await self._store_events([nameless], since)
-        self._intake.gone(row, unknown=False)
 
     async def _accept_rest(self, webhook: Webhook, since: float) -> None:
         targets = [(status, _target_of(status)) for status in webhook.statuses]

@@ -12,7 +12,7 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -55,6 +55,9 @@ class Nodes:
         self._sightings: dict[str, _Sighting] = {}
         self._renewed_at = self._steady_since = float("-inf")
         self.id = _fresh_id()
+        #: What the others are told with every renewal; few and small things, as everybody reads it every second.
+        self.report: Callable[[], Mapping[str, Any]] = dict
+        self.others: Mapping[str, Mapping[str, Any]] = {}  #: the documents of the other living nodes, as last seen
         self.former_ids: set[str] = set()  #: under which this process worked before it was lost
 
     async def join(self) -> None:
@@ -90,7 +93,7 @@ class Nodes:
         with unknown_on_error("renew", ROUND_TIMEOUT_S):
             result = await self._nodes.update_one(
                 {"_id": self.id, "state": "living"},
-                {"$inc": {"counter": 1}, "$set": {"at": datetime.now(UTC)}},
+                {"$inc": {"counter": 1}, "$set": {"at": datetime.now(UTC), "report": dict(self.report())}},
             )
         if not result.matched_count:
             return False
@@ -119,6 +122,7 @@ class Nodes:
                 gone.append(node_id)
             if document["state"] == "stopped":
                 stopped.add(node_id)
+        self.others = {node_id: documents[node_id] for node_id in living if node_id != self.id}
         self._sightings = {node_id: s for node_id, s in self._sightings.items() if node_id in living}
         return View(
             lost=ours is None or ours["state"] != "living" or not self.may_send(),

@@ -22,7 +22,19 @@ from whatsapp_hub.telemetry.tracebacks import describe
 #: Libraries that talk much, or (PyMongo's commands, at DEBUG) would log what customers write. ``LOG_LEVELS`` wins.
 _QUIET: Final = ("aiohttp", "asyncio", "pymongo", "motor")
 #: Extras that hold an id, which may be as long as a phone number and must stay readable.
-_IDS: Final = frozenset({"message_id", "phone_number_id", "account_id", "business_id", "request_id", "turn_id", "node"})
+_IDS: Final = frozenset(
+    {
+        "message_id",
+        "phone_number_id",
+        "account_id",
+        "business_id",
+        "request_id",
+        "turn_id",
+        "node",
+        "message_ids",
+        "reference",
+    }
+)
 _RECORD_FIELDS: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 

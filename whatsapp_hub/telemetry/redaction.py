@@ -64,6 +64,20 @@ class Redactor:
         return _PERSON.sub(NUMBER, self.hide_secrets(text))
 
 
+_DOTS: Final = "\u2022" * 5
+_SHORT: Final = 6  # digits; of these one is shown
+_LONG: Final = 11  # digits; with the country's and the network's more stay hidden than are shown
+
+
 def masked(customer: str) -> str:
     """Name a customer for a log: the last four characters, or two of a short name."""
     return f"***{customer[-4:] if len(customer) > 8 else customer[-2:]}"
+
+
+def outlined(customer: str) -> str:
+    """Return a customer's number or id for people to recognise, not to use: +49 151 ••••• 678."""
+    tail = customer[-3:] if len(customer) > _SHORT else customer[-1:]
+    if not customer.isdecimal() or len(customer) <= _SHORT:
+        return f"{_DOTS} {tail}"
+    head = f"+{customer[:2]} {customer[2:5]}" if len(customer) >= _LONG else f"+{customer[:2]}"
+    return f"{head} {_DOTS} {tail}"

@@ -19,7 +19,7 @@ from whatsapp_hub.tenants.business import ApiTenant, Business, Unserved, Webhook
 from whatsapp_hub.tenants.cache import BusinessCache, Found
 from whatsapp_hub.tenants.documents import read_business
 from whatsapp_hub.tenants.follower import Follower
-from whatsapp_hub.tenants.store import Document, TenantStore
+from whatsapp_hub.tenants.store import Document, TenantStore, Wanted
 from whatsapp_hub.tenants.table import Contest, Problem, Table, Touched
 from whatsapp_hub.tenants.vault import Vault
 
@@ -100,6 +100,11 @@ class Directory:
         """Read every business, past the cache. Raises ``StoreUnavailable``."""
         return self._read(await self._store.find_all())
 
+    async def find_page(self, wanted: Wanted, *, skip: int, limit: int) -> tuple[list[Business], int]:
+        """Read some of the businesses that are wanted, past the cache, and how many there are. Raises as ``find``."""
+        documents, total = await self._store.find_page(wanted, skip=skip, limit=limit)
+        return self._read(documents), total
+
     def webhook_keys(self, sub_domain: str | None) -> WebhookKeys | None:
         """Return what counts on a webhook path (None: the shared one) from memory; None for an unknown subdomain.
 
@@ -126,6 +131,10 @@ class Directory:
     def streaming(self) -> bool:
         """Whether changes are seen at once; else within the TTL."""
         return self._follower.streaming
+
+    def size(self) -> tuple[int, int]:
+        """Return how many businesses there are, and how many of them are switched on, as of the table."""
+        return self._table.size()
 
     def contests(self) -> list[Contest]:
         """Return the phone numbers that several switched-on businesses claim, as of the table."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar
 
 import pymongo
@@ -32,12 +33,36 @@ PAUSE_S: Final = 1.0
 #: So many of the newest conversations are looked at for the numbers that wrote last.
 MAX_CONVERSATIONS: Final = 20_000
 
+_SWITCHED_ON: Final = {"whatsappEnabled": True, "isActive": True}
 _BUSINESS: Final = dict.fromkeys(BUSINESS_FIELDS, 1)
 _ROW: Final = dict.fromkeys(ROW_FIELDS, 1)
 # JavaScript's dates reach further than Python's, and a program that means "never" writes such a one.
 _LENIENT: Final = CodecOptions[dict[str, Any]](
     tz_aware=True, datetime_conversion=DatetimeConversion.DATETIME_AUTO, unicode_decode_error_handler="replace"
 )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """Which businesses to look for: those for which everything holds that is set."""
+
+    words: str = ""  #: in the name or the subdomain, or one of its phone number ids
+    switched_on: bool | None = None
+    sub_domains: frozenset[str] | None = None
+
+    def to_query(self) -> Document:
+        """Write it for the database."""
+        conditions: list[Document] = []
+        if self.words:
+            within = {"$regex": re.escape(self.words), "$options": "i"}
+            conditions.append(
+                {"$or": [{"subDomain": within}, {"name": within}, {"whatsappPhoneNumberIds": self.words}]}
+            )
+        if self.switched_on is not None:
+            conditions.append({"$and" if self.switched_on else "$nor": [_SWITCHED_ON]})
+        if self.sub_domains is not None:
+            conditions.append({"subDomain": {"$in": sorted(self.sub_domains)}})
+        return {"$and": conditions} if conditions else {}
 
 
 class TenantStore:
@@ -73,8 +98,17 @@ class TenantStore:
 
     async def find_newest(self, count: int) -> Sequence[Document]:
         """Return the newest of the switched-on businesses."""
-        query = self._businesses.find({"whatsappEnabled": True, "isActive": True}, _BUSINESS)
+        query = self._businesses.find(_SWITCHED_ON, _BUSINESS)
         return await self._ask(lambda: query.sort("createdAt", -1).limit(count).to_list(None))
+
+    async def find_page(self, wanted: Wanted, *, skip: int, limit: int) -> tuple[Sequence[Document], int]:
+        """Return some of the documents that are wanted, by subdomain, and how many there are altogether."""
+        if not wanted.words.isprintable():
+            return (), 0
+        query = wanted.to_query()
+        found = self._businesses.find(query, _BUSINESS).sort("subDomain", 1).skip(skip).limit(limit)
+        documents = await self._ask(lambda: found.to_list(None))
+        return documents, await self._ask(lambda: self._businesses.count_documents(query))
 
     async def find_last_served(self, phone_number_id: str, business_ids: Sequence[str]) -> str | None:
         """Return which of these businesses the hub answered for last on this number; None: for none of them."""

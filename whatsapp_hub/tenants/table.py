@@ -86,6 +86,10 @@ class Table:
     def __len__(self) -> int:
         return len(self._rows)
 
+    def size(self) -> tuple[int, int]:
+        """Return how many businesses there are, and how many of them are switched on."""
+        return len(self._rows), sum(row.enabled for row in self._rows.values())
+
     def keys(self, sub_domain: str | None) -> WebhookKeys | None:
         """Return what counts on a webhook path; None for a subdomain that nobody, or more than one business, has."""
         if sub_domain is None:
