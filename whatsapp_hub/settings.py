@@ -224,11 +224,11 @@ def _explain(error: ErrorDetails) -> str:
         case "value_error":
             return str(context["error"])
         case "int_parsing" | "int_from_float":
-            return f"{error['input']!r} is not a whole number"
+            return f"{error['input']!r} is not a whole number; write digits only"
         case "float_parsing" | "finite_number":
-            return f"{error['input']!r} is not a number"
+            return f"{error['input']!r} is not a number; write one like 2.5"
         case "bool_parsing":
-            return f"{error['input']!r} is neither true nor false"
+            return f"{error['input']!r} is neither true nor false; write one of the two"
         case "greater_than_equal":
             return f"{error['input']!r} is too small; at least {context['ge']:g}"
         case "greater_than":
@@ -238,7 +238,7 @@ def _explain(error: ErrorDetails) -> str:
         case "literal_error":
             return f"{error['input']!r} is not known; write {context['expected']}"
         case "extra_forbidden":
-            return "there is no such setting"
+            return "there is no such setting; .env.example has them all"
     return error["msg"].removeprefix("Input ")
 
 

@@ -23,7 +23,7 @@ from whatsapp_hub.commands.business_fields import (
     parse_sub_domain,
     parse_temperature,
 )
-from whatsapp_hub.commands.business_meta import CHARGES, send_hello
+from whatsapp_hub.commands.business_meta import CHARGES, parse_recipient, send_hello
 from whatsapp_hub.commands.database import read_settings, run_on_database
 from whatsapp_hub.commands.onboarding import (
     Newcomer,
@@ -101,6 +101,8 @@ def add(**options: Any) -> None:
 
     Exit status: 0 all done, 1 something went wrong, and whether it is stored is said, 2 wrong usage.
     """
+    if options["test_to"]:
+        options["test_to"] = parse_recipient(options["test_to"])
     settings = read_settings(tenants=True)
     run_on_database(settings, Database.hello)  # nobody shall answer questions for a database that is down
     if is_interactive():
@@ -143,9 +145,13 @@ def _go_on(settings: Settings, newcomer: Newcomer, document: Document, options: 
     customer = options["test_to"]
     if customer is None and is_interactive() and not options["offline"]:
         words = f"\n{CHARGES}\nSend a test message to which phone number (empty: none)"
-        customer = click.prompt(words, default="", show_default=False, err=True)
+        customer = click.prompt(words, default="", show_default=False, err=True, value_proc=_read_recipient)
     if customer:
         send_hello(settings, newcomer, customer)
+
+
+def _read_recipient(text: str) -> str:
+    return parse_recipient(text) if text.strip() else ""
 
 
 def _newcomer(document: Document, settings: Settings) -> Newcomer:

@@ -123,7 +123,7 @@ async def _write(documents: BusinessDocuments, change: Change) -> None:
     if change.before is None:
         await documents.add(change.after)
     elif change.paths:
-        if change.after.get("whatsappEnabled") is True and change.after.get("isActive") is True:
+        if change.claims_numbers:
             await documents.refuse_contest(change.after)
         await documents.change(change.before, change.values, change.unset)
 

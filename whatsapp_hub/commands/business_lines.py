@@ -64,6 +64,12 @@ class Change:
         """Where something changes; empty where all is so already."""
         return [*self.values, *self.unset]
 
+    @property
+    def claims_numbers(self) -> bool:
+        """Whether the business is served with other numbers afterwards, or for the first time."""
+        touched = self.before is None or not {"whatsappPhoneNumberIds", *_SWITCHES}.isdisjoint(self.paths)
+        return touched and _is_served(self.after)
+
 
 def write_line(document: Document, secrets: Mapping[str, object]) -> bytes:
     """Write a document as a line, with these secrets by path. What JSON has no form for is left out."""
@@ -87,7 +93,8 @@ class Planner:
         self._vault = vault
         self._now = now
         self._stored: dict[str, list[Document]] = {}
-        self._owners: dict[str, str] = {}
+        self._owners: dict[str, str] = {}  # of the numbers that are served
+        self._claims: dict[str, Sequence[str]] = {}
         self._seen: set[str] = set()
         for document in documents:
             name = str(document.get("subDomain") or document["_id"])
@@ -97,14 +104,16 @@ class Planner:
     def plan(self, line: bytes) -> Change:
         """Read one line. Raises ``LineInvalid``."""
         fields = _read_object(line)
-        sub_domain = _parse("subDomain", parse_sub_domain, fields.pop("subDomain", ""))
+        sub_domain = fields.pop("subDomain", "")
+        if not isinstance(sub_domain, str) or sub_domain not in self._stored:  # the other program may name as it likes
+            sub_domain = _parse("subDomain", parse_sub_domain, sub_domain)
         stored = self._stored.get(sub_domain, [])
         if len(stored) > 1:
             raise LineInvalid(f"several businesses have the subdomain {sub_domain!r}: mend that in the database first")
         if sub_domain in self._seen:
             raise LineInvalid(f"subDomain: {sub_domain!r} stood in a line before this one")
         before = stored[0] if stored else None
-        wanted = dict(self._read_fields(fields))
+        wanted = dict(self._read_fields(_leave_out_same(fields, before or {})))
         if before is None:
             if missing := [name for name in _NEEDED if wanted.get(name) is None]:
                 raise LineInvalid(f"{', '.join(missing)}: missing, which a new business needs")
@@ -169,7 +178,7 @@ class Planner:
         if path in SECRETS and isinstance(value, str) and isinstance(found, str):
             plain = _open(self._vault, found)
             return plain is not None and plain == _open(self._vault, value)
-        return bool(found == value) and isinstance(found, bool) is isinstance(value, bool)
+        return _is_same(found, value)
 
     def _check(self, change: Change) -> None:
         try:
@@ -180,7 +189,7 @@ class Planner:
         new = [fault for fault in self._faults(change.after) if fault not in known]
         if new := [fault for fault in new if "whatsappAccessToken is missing" not in fault]:
             raise LineInvalid("; ".join(new))
-        if _is_served(change.after):
+        if change.claims_numbers:
             for number in _numbers(change.after):
                 owner = self._owners.get(number, change.sub_domain)
                 if owner != change.sub_domain:
@@ -194,10 +203,27 @@ class Planner:
         return [*(read.fault.split("; ") if read.fault else ()), *read_row(document, self._vault.decrypt).faults]
 
     def _claim(self, name: str, document: Document) -> None:
-        self._owners = {number: owner for number, owner in self._owners.items() if owner != name}
+        for number in self._claims.pop(name, ()):
+            if self._owners.get(number) == name:
+                del self._owners[number]
         if _is_served(document):
-            for number in _numbers(document):
+            self._claims[name] = _numbers(document)
+            for number in self._claims[name]:
                 self._owners.setdefault(number, name)
+
+
+def _leave_out_same(fields: Mapping[str, Any], stored: Document) -> dict[str, Any]:
+    """Leave out what stands there already: nobody has to like how another program wrote it."""
+    plain = set(FIELDS) - {"assistant"}
+    return {
+        name: value
+        for name, value in fields.items()
+        if name not in plain or value is None or not _is_same(stored.get(name), value)
+    }
+
+
+def _is_same(found: object, value: object) -> bool:
+    return bool(_as_json(found) == _as_json(value)) and isinstance(found, bool) is isinstance(value, bool)
 
 
 def _read_object(line: bytes) -> dict[str, Any]:
@@ -228,6 +254,11 @@ def _read_numbers(field: str, value: object) -> list[str]:
     return numbers
 
 
+def _to_milliseconds(moment: datetime | None) -> datetime | None:
+    """Cut off what MongoDB does not keep."""
+    return moment and moment.replace(microsecond=moment.microsecond // 1000 * 1000)
+
+
 def _read_switch(field: str, value: object) -> bool:
     if not isinstance(value, bool):
         raise LineInvalid(f"{field}: neither true nor false")
@@ -246,7 +277,7 @@ _READERS: Final[Mapping[str, Callable[[str, Any], Any]]] = {
     "whatsappPhoneNumberIds": _read_numbers,
     "whatsappEnabled": _read_switch,
     "isActive": _read_switch,
-    "whatsappTokenExpiresAt": lambda field, value: _parse(field, parse_expiry, value),
+    "whatsappTokenExpiresAt": lambda field, value: _to_milliseconds(_parse(field, parse_expiry, value)),
     "messagesPerSecond": _read_count,
 }
 

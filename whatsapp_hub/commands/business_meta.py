@@ -86,6 +86,7 @@ def test_business(
     Meta charges the business for templates, but not for those of its test numbers; a text costs nothing and reaches
     only who has written to the number within 24 hours. hello_world goes out from Meta's test numbers only.
     """
+    recipient = parse_recipient(customer)
     settings = read_settings(tenants=True)
     _, subject = _find(settings, sub_domain)
     numbers = subject.business.phone_number_ids
@@ -94,29 +95,26 @@ def test_business(
     if not yes:
         click.confirm(f"{CHARGES}\nSend it now?", default=True, abort=True, err=True)
     part = text_part(text) if text else build_template(Template(name=template, language=language))
-    send_test(settings, _newcomer(subject), phone_number_id or numbers[0], customer, part)
+    send_test(settings, _newcomer(subject), phone_number_id or numbers[0], recipient, part)
 
 
 def send_hello(settings: Settings, newcomer: Newcomer, customer: str) -> None:
-    """Send Meta's template for tests. Raises ``Failure``, ``UsageError``."""
+    """Send Meta's template for tests. Raises ``Failure``."""
     part = build_template(Template(name=HELLO, language=HELLO_LANGUAGE))
     send_test(settings, newcomer, newcomer.phone_number_ids[0], customer, part)
 
 
-def send_test(settings: Settings, newcomer: Newcomer, number: str, customer: str, part: bytes) -> None:
-    """Send one message and say what Meta made of it.
-
-    Raises:
-        UsageError: the recipient cannot be used.
-        Failure: Meta does not take it.
-
-    """
-    recipient = read_customer(customer)
-    if not (recipient.isascii() and recipient.isdigit()):
+def parse_recipient(text: str) -> str:
+    """Read a phone number. Raises ``UsageError``."""
+    number = read_customer(text)
+    if not (number.isascii() and number.isdigit()):
         raise click.UsageError("--to: not a phone number; write it with its country code, 15550100142.")
-    result = asyncio.run(
-        _send(settings, number, newcomer.token, build_send(part, customer=recipient, callback_data=""))
-    )
+    return number
+
+
+def send_test(settings: Settings, newcomer: Newcomer, number: str, customer: str, part: bytes) -> None:
+    """Send one message and say what Meta made of it. Raises ``Failure``."""
+    result = asyncio.run(_send(settings, number, newcomer.token, build_send(part, customer=customer, callback_data="")))
     if result.verdict is not Verdict.SENT:
         remedy = _HELP.get(result.code or 0, f"`whatsapp-hub business check {newcomer.sub_domain}` looks closer")
         raise Failure(f"the test message was not taken: {result.reason}", remedy)

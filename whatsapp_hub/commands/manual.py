@@ -61,7 +61,7 @@ def _describe(name: str, command: click.Command) -> Iterator[str]:
     context = click.Context(command, info_name=name)
     usage = " ".join((name, *command.collect_usage_pieces(context)))
     yield from (f"`{usage}`, for example:", "", "```sh", (command.epilog or "").removeprefix("Example: "), "```", "")
-    options = [record for one in command.params if (record := one.get_help_record(context)) is not None]
+    options = [record for one in command.params if (record := one.get_help_record(context)) and record[1]]
     if options:
         yield "| Option | |"
         yield "|---|---|"

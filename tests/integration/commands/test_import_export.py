@@ -278,3 +278,23 @@ async def test_files_that_cannot_be_used_are_told(
     assert (missing.exit_code, "name a file, or - for stdin" in missing.stderr) == (2, True)
     nowhere = await command_line("business", "export", "--output", str(tmp_path / "no" / "folder.jsonl"))
     assert (nowhere.exit_code, "cannot be written (No such file" in nowhere.stderr) == (1, True)
+
+
+async def test_what_another_program_wrote_its_own_way_can_be_exported_and_imported_again(
+    command_line: CommandLine, database: Database
+) -> None:
+    """Also two that claim one number, as long as the lines do not touch that."""
+    odd = {"subDomain": "The Bakery", "wabaId": "not an id!", "messagesPerSecond": 20.0}
+    await database.businesses.insert_many([business("101", **odd), business("102", whatsappPhoneNumberIds=["101"])])
+    exported = (await command_line("business", "export")).stdout
+    again = await command_line("business", "import", "-", stdin=exported)
+    assert (again.exit_code, again.stdout) == (0, "0 added, 0 changed, 2 as they were, 0 with faults.\n"), again.stderr
+    renamed = await command_line("business", "import", "-", stdin=line(subDomain="b102", name="Other"))
+    assert (renamed.exit_code, renamed.stdout.splitlines()[0]) == (0, "b102: name"), renamed.stderr
+
+
+async def test_finer_time_than_the_database_keeps_is_no_change(command_line: CommandLine, database: Database) -> None:
+    text = new("101", whatsappTokenExpiresAt="2031-01-31T01:02:03.456789+01:00")
+    assert (await command_line("business", "import", "-", stdin=text)).exit_code == 0
+    again = await command_line("business", "import", "-", stdin=text)
+    assert again.stdout == "0 added, 0 changed, 1 as they were, 0 with faults.\n"

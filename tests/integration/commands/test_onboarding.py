@@ -230,3 +230,6 @@ async def test_test_message_needs_a_phone_number(command_line: CommandLine, data
     await database.businesses.insert_one(business("101"))
     result = await command_line("business", "test", "b101", "--to", "my phone", "--yes")
     assert (result.exit_code, "country code" in result.stderr) == (2, True)
+    early = await command_line(*ADD, "--test-to", "my phone", stdin=TOKEN)
+    assert (early.exit_code, "country code" in early.stderr) == (2, True)
+    assert await stored(database) is None
