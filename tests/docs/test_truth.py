@@ -99,7 +99,7 @@ def test_commands_beside_others_in_the_readme_are_there() -> None:
     """``whatsapp-hub dead list`` and, behind it, what stands for ``dead show``."""
     rows = re.findall(r"^\| `whatsapp-hub ([^`]+)`((?:, `[a-z-]+`)*) \|", PAGES[0].read_text("utf-8"), re.MULTILINE)
     commands = [[*first.split()[:-1], last] for first, more in rows for last in re.findall(r"`([a-z-]+)`", more)]
-    assert len(commands) > 8
+    assert len(commands) > 4
     assert [fault for command in commands if (fault := explain(command))] == []
 
 
@@ -119,6 +119,12 @@ def test_every_target_of_make_is_there(page: Path) -> None:
 def test_every_file_that_is_named_is_there(page: Path) -> None:
     named = {code for code in codes(page) if FILE.match(code) and not code.startswith("deploy/secrets/")}
     assert [name for name in sorted(named) if not (ROOT / name).exists()] == []
+
+
+@each_page
+def test_every_picture_is_there(page: Path) -> None:
+    sources = re.findall(r'<img src="([^"]+)"', page.read_text("utf-8"))
+    assert [source for source in sources if not (page.parent / source).exists()] == []
 
 
 @each_page
