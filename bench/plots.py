@@ -128,16 +128,11 @@ def draw_latency(told: Told) -> Figure:
             if processes == "1":
                 axes.annotate(f"{percentile}  ", (rates[0], values[0]), color=colour, va="center", ha="right")
             if percentile == "p99":
-                axes.annotate(f"  {words}", (rates[-1], values[-1]), color=colour, va="center", annotation_clip=False)
+                _label(axes, words, rates[-1], values[-1], colour)
     peer = min(told["capacity"]["peer"], key=lambda run: float(run["per_s"]))
     peer_words = f"{peer['per_s']:,.0f}/s, p50 {peer['ack_ms']['p50'] / 1000:.1f} s"
     axes.plot(peer["per_s"], peer["ack_ms"]["p50"], "s", color=ALARM)
-    axes.annotate(
-        f"  FastAPI, Motor and httpx, all it takes:\n  {peer_words}",
-        (peer["per_s"], peer["ack_ms"]["p50"]),
-        color=ALARM,
-        va="center",
-    )
+    _label(axes, f"FastAPI, Motor and httpx, all it takes:\n{peer_words}", peer["per_s"], peer["ack_ms"]["p50"], ALARM)
     axes.axhline(KNEE_MS, color=PALE, linewidth=0.8)
     axes.text(8, KNEE_MS * 1.1, "budget of the p99: 50 ms", color=PALE, fontsize=9)
     axes.set_yscale("log")
@@ -146,6 +141,10 @@ def draw_latency(told: Told) -> Figure:
     axes.set_xlim(0, 1.15 * max(step["rate"] for steps in stairs.values() for step in steps))
     axes.set_xlabel("messages a second, each answered by an assistant and sent")
     return figure
+
+
+def _label(axes: Axes, words: str, x: float, y: float, colour: str) -> None:
+    axes.annotate(words, (x, y), xytext=(9, 0), textcoords="offset points", color=colour, va="center")
 
 
 def draw_growth(told: Told) -> Figure:
