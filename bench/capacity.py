@@ -98,7 +98,7 @@ def measure_capacity(context: Context) -> Finding:
             "stairs": {str(processes): [_to_json(step) for step in steps] for processes, steps in stairs.items()},
             "knees": {str(processes): highest(steps, KNEE_MS) for processes, steps in stairs.items()},
             "capacities": {str(processes): highest(steps, USABLE_MS) for processes, steps in stairs.items()},
-            "peer": [{"per_s": run.per_s, **asdict(run)} for run in peer_runs],
+            "peer": [{"per_s": run.per_s, "cpu_us": run.cpu_us, **asdict(run)} for run in peer_runs],
         },
     )
 
