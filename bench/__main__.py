@@ -44,6 +44,8 @@ USUAL: Final = (
 )
 RESULTS: Final = Path(__file__).parent / "results"
 QUICK_PAIRS: Final = 2
+CROWD_S: Final = 300
+QUICK_CROWD_S: Final = 15
 #: The comparisons and loads, and the others as they say.
 FULL_MINUTES: Final = 23 + sum(study.minutes for study in STUDIES)
 PROFILE_FACTOR: Final = 2  # for enough samples
@@ -111,11 +113,13 @@ class Bench:
         json_file.parent.mkdir(parents=True, exist_ok=True)
         json_file.write_bytes(orjson.dumps(told, option=orjson.OPT_INDENT_2))
 
-    def study(self, study: Study, *, quick: bool) -> Finding:
+    def study(self, study: Study, *, quick: bool, crowd_s: int) -> Finding:
         """Answer one of the other questions."""
         self.console.print(f"{study.name}: {study.title}{'' if quick else f'; about {study.minutes:.0f} minutes'}")
         say = partial(self.console.print, style="dim", highlight=False)
-        finding = study.run(Context(cores=self.cores, quick=quick, say=lambda words: say(f"  {words}")))
+        finding = study.run(
+            Context(cores=self.cores, quick=quick, crowd_s=crowd_s, say=lambda words: say(f"  {words}"))
+        )
         self.console.print(finding.table)
         return finding
 
@@ -165,6 +169,7 @@ def describe(outcome: Outcome, unit: str) -> str:
     "--pairs", default=7, show_default=True, type=click.IntRange(min=1), help="Runs of the hub and its floor."
 )
 @click.option("--quick", is_flag=True, help=f"{QUICK_PAIRS} pairs and short windows: to see that it works.")
+@click.option("--seconds", type=click.IntRange(min=5), help=f"How long Locust's users stay. Default: {CROWD_S}.")
 @click.option("--full", is_flag=True, help=f"Everything: about {FULL_MINUTES:.0f} minutes.")
 @click.option("--profile", is_flag=True, help="Show where the hub's time goes instead (py-spy).")
 @click.option("--flame", type=click.Path(path_type=Path), help="With --profile: a flame graph (SVG) instead of tables.")
@@ -174,6 +179,7 @@ def main(
     names: tuple[str, ...],
     pairs: int,
     quick: bool,
+    seconds: int | None,
     full: bool,
     profile: bool,
     flame: Path | None,
@@ -203,7 +209,9 @@ def main(
         comparisons, findings = bench.measure(scenarios, QUICK_PAIRS if quick else pairs), dict[str, Finding]()
         for study in studies:
             bench.save(comparisons, findings, file)
-            findings[study.name] = bench.study(study, quick=quick)
+            findings[study.name] = bench.study(
+                study, quick=quick, crowd_s=seconds or (QUICK_CROWD_S if quick else CROWD_S)
+            )
         bench.save(comparisons, findings, file)
         clean = bench.conclude(comparisons, findings)
         console.print(f"all figures: {file}")

@@ -30,8 +30,6 @@ from bench.webhooks import GUIDE_NUMBER
 
 USERS: Final = 500
 SPAWN_RATE: Final = 50  # users a second
-RUN_S: Final = 300
-QUICK_S: Final = 15
 UNLIMITED: Final = "100000000/minute"
 LOOK_EVERY_S: Final = 5.0
 PERCENTS: Final = (50, 95, 99)
@@ -94,7 +92,7 @@ class Visit:
         return self.requests / self.sending_s
 
 
-def visit(crowd: Crowd, seconds: int, context: Context) -> Visit:
+def visit(crowd: Crowd, context: Context) -> Visit:
     """Let 500 users loose on a hub."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="hub-bench-")))
@@ -110,9 +108,9 @@ def visit(crowd: Crowd, seconds: int, context: Context) -> Visit:
         watch, before = MemoryWatch(), read_cpu(process.pid)
         watch.began(process)
         pending = []
-        for passed_s in _swarm(crowd.user, address, seconds, folder):
+        for passed_s in _swarm(crowd.user, address, context.crowd_s, folder):
             pending.append((passed_s, _read_metric(address, "whatsapp_hub_pending_messages")))
-            context.say(f"{crowd.user}: {passed_s:.0f} of {seconds} s, {pending[-1][1]:,.0f} messages wait")
+            context.say(f"{crowd.user}: {passed_s:.0f} of {context.crowd_s} s, {pending[-1][1]:,.0f} messages wait")
         watch.ended(process)
         cpu_s = read_cpu(process.pid).since(before).total_s
         stored = count_stored(database.client, replace(LOAD, drain_s=crowd.drain_s))
@@ -178,9 +176,8 @@ def _read_metric(address: str, name: str, **labels: str) -> float:
 
 def measure_crowd(crowd: Crowd, context: Context) -> Finding:
     """Run one load test."""
-    seconds = QUICK_S if context.quick else RUN_S
-    seen = visit(crowd, seconds, context)
-    title = f"Locust: {USERS} users, {seconds} s, {crowd.words}"
+    seen = visit(crowd, context)
+    title = f"Locust: {USERS} users, {context.crowd_s} s, {crowd.words}"
     table = Table("", "", title=title, title_justify="left", title_style="bold")
     for name, show in _LINES.items():
         table.add_row(name, show(seen))

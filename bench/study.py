@@ -18,6 +18,7 @@ class Context:
 
     cores: Cores
     quick: bool  #: short, to see that it works
+    crowd_s: int  #: how long Locust's users stay
     say: Callable[[str], None]  #: shows a line of progress
 
 

@@ -96,7 +96,7 @@ def test_drain_is_waited_for() -> None:
 
 @pytest.mark.parametrize("crowd", [GUIDE, SIGNED], ids=lambda crowd: crowd.user)
 def test_locust_users_are_answered(crowd: Crowd) -> None:
-    seen = visit(crowd, 2, Context(cores=CORES, quick=True, say=lambda _: None))
+    seen = visit(crowd, Context(cores=CORES, quick=True, crowd_s=2, say=lambda _: None))
     assert seen.requests > 100
     assert (seen.errors, seen.duplicated) == (0, 0)
     assert sum(seen.stored.values()) >= seen.requests
