@@ -49,7 +49,7 @@ class Row:
 
 def _figure(value: float) -> str:
     if value and abs(value) < 10:
-        return f"{value:.2g}"
+        return f"{value:.3g}"
     return f"{value:,.0f}"
 
 

@@ -26,7 +26,7 @@ def make_results() -> dict[str, object]:
         "studies": {
             "capacity": {
                 "stairs": {"1": [step, {**step, "rate": 400.0}], "2": [step]},
-                "peer": [{"per_s": 90.0, "ack_ms": ACK_MS}],
+                "peer": [{"per_s": 90.0, "cpu_us": 130.0, "ack_ms": ACK_MS}],
             },
             "growth": [{"name": name, "ratio": ratio} for name in (USUAL, "10 businesses")],
             "soak": {
@@ -66,7 +66,7 @@ def test_costs_are_written_beside_their_bars(tmp_path: Path) -> None:
 def test_what_was_not_measured_is_told_and_not_drawn(tmp_path: Path) -> None:
     results = write(tmp_path / "some.json", {"scenarios": [], "studies": {}})
     outcome = CliRunner().invoke(main, [str(results), "--to", str(tmp_path)], catch_exceptions=False)
-    assert "costs: not without ack, answered" in outcome.output
+    assert "costs: not without ack, answered, capacity" in outcome.output
     assert list(tmp_path.glob("*.svg")) == []
 
 
