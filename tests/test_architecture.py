@@ -114,6 +114,12 @@ def test_server_does_not_need_the_demo() -> None:
     assert [module for module in reached if module.startswith("whatsapp_hub/demo/")] == []
 
 
+def test_nothing_but_the_command_line_needs_the_commands() -> None:
+    others = [module for module in MODULES if "/commands/" not in module and module != "whatsapp_hub/cli.py"]
+    users = {m for m in others for name in find_imports(parse(m)) if name.startswith("whatsapp_hub.commands")}
+    assert users == set()
+
+
 def test_only_the_settings_look_at_the_environment() -> None:
     knows = [
         module

@@ -45,6 +45,16 @@ class ReplyInvalid(HubError):
     """WhatsApp takes no message like this."""
 
 
+class BusinessRefused(HubError):
+    """What an operator wants of a business cannot be done."""
+
+    def __init__(self, words: str, remedy: str) -> None:
+        """``remedy`` says what to do next."""
+        super().__init__(f"{words}: {remedy}.")
+        self.words = words
+        self.remedy = remedy
+
+
 class VaultError(HubError):
     """A stored secret does not decrypt with any of the known encryption secrets."""
 

@@ -88,7 +88,7 @@ async def test_stranger_is_sent_to_where_one_logs_in(site: Hub, path: str) -> No
 
 async def test_stranger_gets_no_answer_of_the_api(site: Hub) -> None:
     paths = {str(route.resource.canonical) for route in site.app.router.routes() if route.resource}
-    api = [re.sub(r"[{}]", "", path) for path in paths if path.startswith("/console/api/")]
+    api = [re.sub(r"{\w+}", "x", path) for path in paths if path.startswith("/console/api/")]
     assert len(api) >= 5
     for path in api:
         method = "GET" if (await get(site, path)).status != 405 else "POST"

@@ -200,7 +200,7 @@ def test_files_that_cannot_be_read_are_faults(tmp_path: Path) -> None:
             f"AI_MODEL: the file {tmp_path}/nowhere cannot be read: No such file or directory;"
             " mend its path or its permissions"
         ),
-        "PORT: 'x' is not a whole number",
+        "PORT: 'x' is not a whole number; write digits only",
     ]
 
 
@@ -226,7 +226,7 @@ def test_isolated_looks_at_nothing_outside(monkeypatch: pytest.MonkeyPatch, tmp_
 
 
 def test_isolated_refuses_unknown_names() -> None:
-    with pytest.raises(SettingsInvalid, match=r"^PROT: there is no such setting$"):
+    with pytest.raises(SettingsInvalid, match=r"^PROT: there is no such setting; .env.example has them all$"):
         Settings.isolated(prot=1)
 
 
@@ -274,12 +274,12 @@ def test_mongodb_uris_that_the_driver_understands_are_taken(uri: str) -> None:
 @pytest.mark.parametrize(
     ("name", "value", "words"),
     [
-        ("PORT", "80a", "'80a' is not a whole number"),
+        ("PORT", "80a", "'80a' is not a whole number; write digits only"),
         ("PORT", "65536", "'65536' is too large; at most 65535"),
-        ("AI_TIMEOUT_S", "nan", "'nan' is not a number"),
-        ("AI_TIMEOUT_S", "soon", "'soon' is not a number"),
+        ("AI_TIMEOUT_S", "nan", "'nan' is not a number; write one like 2.5"),
+        ("AI_TIMEOUT_S", "soon", "'soon' is not a number; write one like 2.5"),
         ("AI_TIMEOUT_S", "0", "'0' is too small; it has to be above 0"),
-        ("WARMUP_CACHE", "maybe", "'maybe' is neither true nor false"),
+        ("WARMUP_CACHE", "maybe", "'maybe' is neither true nor false; write one of the two"),
         ("INBOX_RETENTION_DAYS", "7", "'7' is too small; at least 8"),
         ("ADMIN_TOKEN", "x" * 23, "under 24 characters; make one with: openssl rand -hex 24"),
         ("RATE_LIMIT_ADMIN", "often", "'often' is not a rate; write one like 100/minute"),
@@ -307,7 +307,7 @@ def test_mongodb_uris_that_the_driver_understands_are_taken(uri: str) -> None:
         ("ASSISTANT", "ecko", "'ecko' is not known; choose one of echo, openai, http, none"),
         ("MONGODB_DB_NAME", "a.b", "'a.b' cannot name a database: at most 63 bytes, without spaces and ./\\\"$"),
         ("TIMING__LEASE_S", "1", "has to lie between TIMING__HEARTBEAT_S and TIMING__LEASE_S"),
-        ("TIMING__MAX_TURNS", "x", "'x' is not a whole number"),
+        ("TIMING__MAX_TURNS", "x", "'x' is not a whole number; write digits only"),
     ],
 )
 def test_wrong_value_is_named_with_what_to_write(name: str, value: str, words: str) -> None:

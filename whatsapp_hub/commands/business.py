@@ -20,9 +20,10 @@ from whatsapp_hub.commands.database import read_settings, run_on_database
 from whatsapp_hub.commands.failures import Failure
 from whatsapp_hub.commands.last_messages import find_last_messages
 from whatsapp_hub.commands.printing import ago, in_words, json_option, plain, print_fields, print_json, print_table
-from whatsapp_hub.commands.tenants import BUSINESS_KEYS, BusinessDocuments, Document, describe, open_vault
+from whatsapp_hub.commands.tenants import BUSINESS_KEYS, describe, open_vault
 from whatsapp_hub.database import Database
 from whatsapp_hub.settings import Settings
+from whatsapp_hub.tenants.managed import BusinessDocuments, Document
 
 T = TypeVar("T")
 

@@ -34,9 +34,10 @@ from whatsapp_hub.commands.onboarding import (
 )
 from whatsapp_hub.commands.printing import plain
 from whatsapp_hub.commands.secret_options import SecretOption, is_interactive, read_text_file
-from whatsapp_hub.commands.tenants import BusinessDocuments, Document, open_vault
+from whatsapp_hub.commands.tenants import open_vault
 from whatsapp_hub.database import Database
 from whatsapp_hub.settings import Settings
+from whatsapp_hub.tenants.managed import BusinessDocuments, Document
 
 TOKEN: Final = SecretOption(name="token", words="access token", needed=True, in_header=True)
 APP_SECRET: Final = SecretOption(name="app-secret", words="own app secret")

@@ -17,8 +17,9 @@ from whatsapp_hub.commands.failures import FAILED
 from whatsapp_hub.commands.findings import FINDING_KEYS, Finding, Verdict, mend, note, ok, print_findings
 from whatsapp_hub.commands.graph_checks import Examiner, Subject, explain_refusal, open_accounts, read_subject
 from whatsapp_hub.commands.printing import json_option
-from whatsapp_hub.commands.tenants import BusinessDocuments, open_vault
+from whatsapp_hub.commands.tenants import open_vault
 from whatsapp_hub.settings import Settings
+from whatsapp_hub.tenants.managed import BusinessDocuments
 
 
 @click.command("check", epilog="Example: whatsapp-hub business check bakery")

@@ -14,10 +14,11 @@ import click
 from whatsapp_hub.commands.business_lines import CLEAR, write_line
 from whatsapp_hub.commands.completion import complete_sub_domain
 from whatsapp_hub.commands.database import read_settings, run_on_database
-from whatsapp_hub.commands.failures import FAILED, Failure, unknown_business
+from whatsapp_hub.commands.failures import FAILED, Failure
 from whatsapp_hub.commands.printing import plain, progress
-from whatsapp_hub.commands.tenants import BusinessDocuments, Document, find_secrets, open_vault
+from whatsapp_hub.commands.tenants import find_secrets, open_vault
 from whatsapp_hub.errors import VaultError
+from whatsapp_hub.tenants.managed import BusinessDocuments, Document, unknown_business
 from whatsapp_hub.tenants.vault import Vault
 
 WARNING = (

@@ -13,11 +13,13 @@ import click
 
 from whatsapp_hub.commands.business_lines import Change, LineInvalid, Planner
 from whatsapp_hub.commands.database import read_settings, run_on_database
-from whatsapp_hub.commands.failures import FAILED, Failure
+from whatsapp_hub.commands.failures import FAILED
 from whatsapp_hub.commands.printing import json_option, plain, print_json, progress
-from whatsapp_hub.commands.tenants import BusinessDocuments, open_vault
+from whatsapp_hub.commands.tenants import open_vault
 from whatsapp_hub.database import Database
+from whatsapp_hub.errors import BusinessRefused
 from whatsapp_hub.settings import Settings
+from whatsapp_hub.tenants.managed import BusinessDocuments
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,8 +115,8 @@ async def _apply(database: Database, changes: Sequence[tuple[int, Change]], outc
     for number, change in progress("Importing", changes):
         try:
             await _write(documents, change)
-        except Failure as failure:  # somebody else has written meanwhile
-            outcome.faults.append(Fault(line=number, words=failure.message))
+        except BusinessRefused as refused:  # somebody else has written meanwhile
+            outcome.faults.append(Fault(line=number, words=str(refused)))
         else:
             _note(change, outcome)
 

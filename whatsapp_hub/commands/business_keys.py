@@ -13,8 +13,8 @@ from whatsapp_hub.commands.completion import SUB_DOMAIN
 from whatsapp_hub.commands.database import read_settings, run_on_database
 from whatsapp_hub.commands.failures import Failure
 from whatsapp_hub.commands.printing import json_option, plain, print_json, print_table
-from whatsapp_hub.commands.tenants import BusinessDocuments
 from whatsapp_hub.tenants.api_keys import ID_BYTES, SECRET_BYTES, make_key, read_api_key
+from whatsapp_hub.tenants.managed import BusinessDocuments
 
 T = TypeVar("T")
 

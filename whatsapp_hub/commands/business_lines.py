@@ -19,9 +19,10 @@ from whatsapp_hub.commands.business_fields import (
     parse_phone_number_ids,
     parse_sub_domain,
 )
-from whatsapp_hub.commands.tenants import SECRETS, Document, find_value
+from whatsapp_hub.commands.tenants import SECRETS, find_value
 from whatsapp_hub.errors import VaultError
 from whatsapp_hub.tenants.documents import read_business, read_row
+from whatsapp_hub.tenants.managed import Document
 from whatsapp_hub.tenants.vault import Vault
 
 MAX_LINE_BYTES: Final = 1024 * 1024

@@ -18,11 +18,12 @@ from whatsapp_hub.commands.failures import Failure
 from whatsapp_hub.commands.graph_checks import Subject, read_subject
 from whatsapp_hub.commands.onboarding import Newcomer, print_callback, public_url_option, subscribe
 from whatsapp_hub.commands.printing import plain
-from whatsapp_hub.commands.tenants import BusinessDocuments, Document, open_vault
+from whatsapp_hub.commands.tenants import open_vault
 from whatsapp_hub.inbox.erasable import read_customer
 from whatsapp_hub.settings import Settings
 from whatsapp_hub.telemetry.metrics import Metrics
 from whatsapp_hub.tenants.documents import read_row
+from whatsapp_hub.tenants.managed import BusinessDocuments, Document
 
 HELLO: Final = "hello_world"
 HELLO_LANGUAGE: Final = "en_US"

@@ -11,12 +11,13 @@ import click
 
 from whatsapp_hub.commands.completion import complete_sub_domain
 from whatsapp_hub.commands.database import read_settings, run_on_database
-from whatsapp_hub.commands.failures import FAILED, Failure, unknown_business
+from whatsapp_hub.commands.failures import FAILED, Failure
 from whatsapp_hub.commands.printing import json_option, plain, print_fields, print_json
 from whatsapp_hub.database import Database
 from whatsapp_hub.inbox.dead import DeadLetter, DeadLetters
 from whatsapp_hub.inbox.dead_advice import advise
 from whatsapp_hub.inbox.timeline import Step, Timeline, say_duration
+from whatsapp_hub.tenants.managed import unknown_business
 
 #: So many are retried or discarded by one ``--all``.
 MOST_AT_ONCE: Final = 100_000

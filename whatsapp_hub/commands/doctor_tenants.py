@@ -11,7 +11,7 @@ from whatsapp_hub.assistants.registry import open_assistants
 from whatsapp_hub.cloud_api.messages import phone_number_id_of
 from whatsapp_hub.commands.account_findings import EXPIRES_SOON
 from whatsapp_hub.commands.findings import Finding, mend, note, ok
-from whatsapp_hub.commands.tenants import BusinessDocuments, Document, find_secrets, open_vault
+from whatsapp_hub.commands.tenants import find_secrets, open_vault
 from whatsapp_hub.database import Database
 from whatsapp_hub.errors import SettingsInvalid, VaultError
 from whatsapp_hub.inbox.document import Stage, State
@@ -19,6 +19,7 @@ from whatsapp_hub.settings import Settings
 from whatsapp_hub.telemetry.metrics import Metrics
 from whatsapp_hub.tenants.business import Business, Unserved
 from whatsapp_hub.tenants.directory import Directory
+from whatsapp_hub.tenants.managed import BusinessDocuments, Document
 from whatsapp_hub.tenants.vault import Vault
 
 #: So many waiting messages are looked at, and so many dead letters counted.

@@ -12,7 +12,6 @@ from whatsapp_hub.commands.completion import SUB_DOMAIN
 from whatsapp_hub.commands.database import read_settings, run_on_database
 from whatsapp_hub.commands.failures import FAILED, Failure
 from whatsapp_hub.commands.printing import plain
-from whatsapp_hub.commands.tenants import BusinessDocuments
 from whatsapp_hub.database import Database
 from whatsapp_hub.errors import VaultError
 from whatsapp_hub.inbox.erasable import Whose, read_customer
@@ -21,6 +20,7 @@ from whatsapp_hub.settings import Settings
 from whatsapp_hub.telemetry.redaction import masked
 from whatsapp_hub.tenants.business import Business
 from whatsapp_hub.tenants.documents import read_business
+from whatsapp_hub.tenants.managed import BusinessDocuments
 
 
 @click.command(

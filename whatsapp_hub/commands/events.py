@@ -11,10 +11,10 @@ import click
 
 from whatsapp_hub.commands.completion import complete_sub_domain
 from whatsapp_hub.commands.database import read_settings, run_on_database
-from whatsapp_hub.commands.failures import unknown_business
 from whatsapp_hub.commands.printing import json_option, plain, print_json, print_table
 from whatsapp_hub.database import Database
 from whatsapp_hub.inbox.event_log import EventLog, FieldCount, Scope, Trouble
+from whatsapp_hub.tenants.managed import unknown_business
 
 MOST_TROUBLES: Final = 50
 _NOBODY: Final = "-"

@@ -18,7 +18,14 @@ from pymongo.errors import (
     WTimeoutError,
 )
 
-from whatsapp_hub.errors import DatabaseTaken, HubError, ReplyInvalid, SettingsInvalid, StoreUnavailable
+from whatsapp_hub.errors import (
+    BusinessRefused,
+    DatabaseTaken,
+    HubError,
+    ReplyInvalid,
+    SettingsInvalid,
+    StoreUnavailable,
+)
 
 FAILED: Final = 1
 WRONG_USAGE: Final = 2
@@ -64,15 +71,11 @@ def as_failure(error: HubError) -> Failure:
             return Failure(words.rstrip("."), _LOOK)
         case DatabaseTaken():
             return Failure(str(error), "rename the other program's collections; the hub's have fixed names")
+        case BusinessRefused(words=words, remedy=remedy):
+            return Failure(words, remedy)
         case ReplyInvalid():
             return Failure(str(error), "correct the text, the template or its language")
     return Failure(str(error).rstrip("."), "`whatsapp-hub doctor` looks closer")
-
-
-def unknown_business(*sub_domains: str) -> Failure:
-    """Say that no business is called that."""
-    names = ", ".join(map(repr, sub_domains))
-    return Failure(f"no business has the subdomain {names}", "`whatsapp-hub business list` shows them all")
 
 
 def explain_database_error(error: BaseException | None) -> str:

@@ -21,11 +21,12 @@ from whatsapp_hub.commands.account_findings import (
     judge_token,
 )
 from whatsapp_hub.commands.findings import Finding, mend, note, ok
-from whatsapp_hub.commands.tenants import BusinessDocuments, Document, open_vault
+from whatsapp_hub.commands.tenants import open_vault
 from whatsapp_hub.database import Database
 from whatsapp_hub.settings import Settings
 from whatsapp_hub.tenants.business import Business
 from whatsapp_hub.tenants.documents import Decrypt, read_business, read_row
+from whatsapp_hub.tenants.managed import BusinessDocuments, Document
 
 T = TypeVar("T")
 

@@ -11,9 +11,10 @@ import click
 from whatsapp_hub.commands.database import read_settings, run_on_database
 from whatsapp_hub.commands.failures import FAILED
 from whatsapp_hub.commands.printing import json_option, plain, print_json, progress
-from whatsapp_hub.commands.tenants import BusinessDocuments, Document, find_secrets, open_vault
+from whatsapp_hub.commands.tenants import find_secrets, open_vault
 from whatsapp_hub.database import Database
 from whatsapp_hub.errors import VaultError
+from whatsapp_hub.tenants.managed import BusinessDocuments, Document
 from whatsapp_hub.tenants.vault import Vault
 
 RENEWED: Final = "renewed"

@@ -1,4 +1,4 @@
-"""The documents of ``businesses``, as the command line reads and writes them. Writes only what is asked for."""
+"""What the commands show of a business's document, and how they open its secrets."""
 
 from __future__ import annotations
 
@@ -6,18 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
-from bson.codec_options import CodecOptions, DatetimeConversion
-from pymongo.errors import DuplicateKeyError
-
-from whatsapp_hub.commands.failures import Failure, unknown_business
-from whatsapp_hub.database import Database
 from whatsapp_hub.errors import VaultError
 from whatsapp_hub.settings import Settings
 from whatsapp_hub.tenants.business import Business
 from whatsapp_hub.tenants.documents import Decrypt, read_business, read_row
+from whatsapp_hub.tenants.managed import Document
 from whatsapp_hub.tenants.vault import Vault
-
-Document = Mapping[str, Any]
 
 #: Every field of a business that is kept encrypted.
 SECRETS: Final = (
@@ -27,12 +21,6 @@ SECRETS: Final = (
     "whatsappVerifyToken",
     "assistant.apiKey",
     "assistant.secret",
-)
-
-_SWITCHED_ON: Final = {"whatsappEnabled": True, "isActive": True}
-# Another program writes these documents: a date that it means as "never" must not fail a whole list.
-_LENIENT: Final = CodecOptions[dict[str, Any]](
-    tz_aware=True, datetime_conversion=DatetimeConversion.DATETIME_AUTO, unicode_decode_error_handler="replace"
 )
 
 
@@ -57,81 +45,6 @@ def find_secrets(document: Document) -> Iterator[tuple[str, str]]:
         value = find_value(document, path)
         if isinstance(value, str) and value:
             yield path, value
-
-
-class BusinessDocuments:
-    """The collection ``businesses``. Methods raise ``Failure`` for what cannot be done, and the driver's errors."""
-
-    def __init__(self, database: Database) -> None:
-        """Work on this database."""
-        self._businesses = database.businesses.with_options(codec_options=_LENIENT)
-
-    async def find_all(self) -> Sequence[Document]:
-        """Return every document, by subdomain."""
-        found: Sequence[Document] = await self._businesses.find({}).sort([("subDomain", 1), ("_id", 1)]).to_list(None)
-        return found
-
-    async def get(self, sub_domain: str) -> Document:
-        """Return the one document with this subdomain."""
-        found: Sequence[Document] = await self._businesses.find({"subDomain": sub_domain}).to_list(3)
-        if not found:
-            raise unknown_business(sub_domain)
-        if len(found) > 1:
-            raise Failure(f"several businesses have the subdomain {sub_domain!r}", "mend that in the database first")
-        return found[0]
-
-    async def add(self, document: Document) -> None:
-        """Insert a new document, unless its subdomain is taken or another business is served with its numbers."""
-        await self.refuse_taken(document)
-        try:
-            await self._businesses.insert_one(dict(document))
-        except DuplicateKeyError:
-            raise _taken(document["subDomain"]) from None
-
-    async def refuse_taken(self, document: Document) -> None:
-        """Raise if a new document's subdomain is taken, or another business is served with one of its numbers."""
-        sub_domain = document["subDomain"]
-        if await self._businesses.find_one({"subDomain": sub_domain}, {"_id": 1}):
-            raise _taken(sub_domain)
-        if document["whatsappEnabled"] and document["isActive"]:
-            await self.refuse_contest(document)
-
-    async def refuse_contest(self, document: Document) -> None:
-        """Raise if a switched-on business already has a number of this one: then neither could be answered for sure."""
-        numbers = document.get("whatsappPhoneNumberIds")
-        wanted = set(numbers if isinstance(numbers, list) else [numbers])
-        others = self._businesses.find(
-            {"whatsappPhoneNumberIds": {"$in": list(wanted)}, "_id": {"$ne": document.get("_id")}, **_SWITCHED_ON}
-        )
-        async for other in others:
-            theirs = other["whatsappPhoneNumberIds"]
-            number = min(wanted.intersection(theirs if isinstance(theirs, list) else [theirs]), key=str)
-            name = other.get("subDomain") or other["_id"]
-            raise Failure(
-                f"phone number id {number} belongs to {name!r}, which is switched on",
-                f"`whatsapp-hub business disable {name}` first, or take the number away from one of the two",
-            )
-
-    async def change(self, document: Document, values: Mapping[str, Any], unset: Sequence[str] = ()) -> None:
-        """Set these fields of a document, and remove those."""
-        update = {"$set": dict(values)} | ({"$unset": dict.fromkeys(unset, "")} if unset else {})
-        result = await self._businesses.update_one({"_id": document["_id"]}, update)
-        _check_written(result.matched_count)
-
-    async def add_to(self, document: Document, field: str, entry: Mapping[str, Any]) -> None:
-        """Add an entry to a list in a document, whoever else changes it at the same time."""
-        result = await self._businesses.update_one({"_id": document["_id"]}, {"$push": {field: dict(entry)}})
-        _check_written(result.matched_count)
-
-    async def take_from(self, document: Document, field: str, entry: Mapping[str, Any]) -> None:
-        """Take what has these values out of a list in a document."""
-        result = await self._businesses.update_one({"_id": document["_id"]}, {"$pull": {field: dict(entry)}})
-        _check_written(result.matched_count)
-
-    async def replace_secret(self, document: Document, path: str, stored: str, renewed: str) -> bool:
-        """Store a secret's new form, unless somebody has stored another secret there; say whether it was stored."""
-        result = await self._businesses.update_one({"_id": document["_id"], path: stored}, {"$set": {path: renewed}})
-        return result.matched_count == 1
 
 
 #: The keys of a business in JSON.
@@ -188,11 +101,6 @@ def describe(document: Document, decrypt: Decrypt) -> dict[str, Any]:
     }
 
 
-def _check_written(matched: int) -> None:
-    if not matched:
-        raise Failure("the business was removed meanwhile, nothing was written", "see `whatsapp-hub business list`")
-
-
 def _state(stored: object, decrypt: Decrypt) -> str:
     if stored is None or stored == "":
         return "not set"
@@ -210,7 +118,3 @@ def _name_state(business: Business, document: Document, faults: Sequence[str]) -
 
 def _moment(value: object) -> datetime | str | None:
     return value if value is None or isinstance(value, datetime) else str(value)
-
-
-def _taken(sub_domain: str) -> Failure:
-    return Failure(f"the subdomain {sub_domain!r} is taken", "choose another, or see `whatsapp-hub business show`")

@@ -28,7 +28,7 @@ def describe(demo: Demo, database: Embedded, page: str | None = None) -> Iterato
         yield f"Playground: {click.style(page, bold=True)}  write to the businesses, make things fail, and watch"
         yield f"Console:    {demo.address}/console  its token in this run is {demo.admin_token}"
         yield ""
-    yield "Three sample businesses, each with a token of its own; their assistant says what you said:"
+    yield "Three sample businesses, each with a token of its own:"
     for each in SAMPLES:
         yield f"  {each.sub_domain:<8}  {each.name:<20}  phone number id {each.phone_number_id}"
     yield ""

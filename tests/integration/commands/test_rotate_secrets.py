@@ -10,9 +10,9 @@ import pytest
 from click.testing import Result
 
 from tests.hub import VAULT, business
-from whatsapp_hub.commands.tenants import BusinessDocuments
 from whatsapp_hub.database import Database
 from whatsapp_hub.errors import VaultError
+from whatsapp_hub.tenants.managed import BusinessDocuments
 from whatsapp_hub.tenants.vault import Vault
 
 CommandLine = Callable[..., Awaitable[Result]]

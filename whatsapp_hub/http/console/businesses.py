@@ -9,14 +9,14 @@ from typing import Final
 
 from aiohttp import web
 
-from whatsapp_hub.commands.failures import Failure
-from whatsapp_hub.commands.tenants import BusinessDocuments
+from whatsapp_hub.errors import BusinessRefused
 from whatsapp_hub.http import keys
 from whatsapp_hub.http.answers import json_answer
 from whatsapp_hub.http.console.activity import MOST_NUMBERS, find_activity
 from whatsapp_hub.http.console.doors import NotWanted, read_object
 from whatsapp_hub.http.console.standing import Circumstances, describe
 from whatsapp_hub.inbox.store import unknown_on_error
+from whatsapp_hub.tenants.managed import BusinessDocuments
 from whatsapp_hub.tenants.store import Wanted
 
 logger = logging.getLogger("console")
@@ -65,8 +65,8 @@ async def switch_business(request: web.Request) -> web.Response:
     try:
         with unknown_on_error("switch a business", WRITE_TIMEOUT_S):
             await _switch(documents, sub_domain, on=on)
-    except Failure as exc:
-        raise NotWanted(409, exc.message) from None
+    except BusinessRefused as exc:
+        raise NotWanted(409, str(exc)) from None
     logger.info("business switched", extra={"business": sub_domain, "on": on})
     return json_answer({"business": sub_domain, "switched_on": on})
 
@@ -75,7 +75,7 @@ async def _switch(documents: BusinessDocuments, sub_domain: str, *, on: bool) ->
     document = await documents.get(sub_domain)
     if on:
         if document.get("isActive") is not True:
-            raise Failure(
+            raise BusinessRefused(
                 f"{sub_domain!r} is switched off in the dashboard (isActive)",
                 f"switch it on there, or with `whatsapp-hub business enable {sub_domain} --active`",
             )

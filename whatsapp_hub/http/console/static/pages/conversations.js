@@ -12,6 +12,7 @@ export async function show(page) {
   let business = "";
   let items = [];
   let more = null;
+  let isLong = false; // older ones were added: what is listed stays
   const waiting = h("div");
   const list = h("div", { class: "card" }, h("p", { class: "empty" }, "Looking…"));
   const older = h("button", { type: "button", class: "second", hidden: true, click: () => press(older, showOlder) }, "Show older ones");
@@ -25,7 +26,7 @@ export async function show(page) {
     if (list.contains(document.activeElement)) return; // nobody's place is moved
     const answer = await ask();
     put(waiting, waitingCard(answer.waiting));
-    if (items.length > answer.items.length) return; // somebody reads older ones
+    if (isLong) return;
     ({ items, more } = answer);
     draw();
   }
@@ -33,12 +34,13 @@ export async function show(page) {
     const answer = await ask(more);
     items = [...items, ...answer.items];
     more = answer.more;
+    isLong = true;
     draw();
     announce(`${plural(answer.items.length, "older conversation")} added`);
   }
   async function choose(name) {
     business = name;
-    items = [];
+    isLong = false;
     await refresh();
   }
 

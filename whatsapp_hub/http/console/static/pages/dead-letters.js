@@ -18,6 +18,7 @@ export async function show(page) {
   const followed = new Map(); // what was retried from here, by id, with where it stands
   let letters = [];
   let more = null;
+  let isLong = false; // older ones were added: what is listed stays
   let drawn = "";
   const list = h("div", { class: "card" }, h("p", { class: "empty" }, "Looking…"));
   const reasons = h("select", { id: "reason", change: () => press(reasons, () => filter({ reason: reasons.value })) });
@@ -36,7 +37,7 @@ export async function show(page) {
       getJson("/console/api/dead-letters", wanted),
       getJson("/console/api/dead-letters/reasons", { business: wanted.business, age: wanted.age }),
     ]);
-    if (letters.length <= answer.items.length) ({ items: letters, more } = answer);
+    if (!isLong) ({ items: letters, more } = answer);
     const gone = [...chosen].filter((id) => !letters.some((letter) => letter.id === id));
     for (const id of gone) chosen.delete(id);
     drawReasons(found.items);
@@ -45,7 +46,7 @@ export async function show(page) {
   async function filter(changes) {
     Object.assign(wanted, changes);
     chosen.clear();
-    letters = [];
+    isLong = false;
     await look();
     announce(plural(letters.length, "dead letter"));
   }
@@ -53,6 +54,7 @@ export async function show(page) {
     const answer = await getJson("/console/api/dead-letters", { ...wanted, before: more });
     letters = [...letters, ...answer.items];
     more = answer.more;
+    isLong = true;
     draw();
     announce(`${plural(answer.items.length, "older dead letter")} added`);
   }
@@ -149,7 +151,7 @@ export async function show(page) {
   }
   async function actOnAll(verb) {
     if (verb === "discard" && !await ask("Discard all dead letters that fit?", "None of these messages will get an answer: not now, and not by a later retry.", "Discard all")) return;
-    const before = new Date().toISOString();
+    const before = new Date(Date.parse(letters[0].died_at) + 1).toISOString(); // what dies again meanwhile is left alone
     let done = 0;
     for (let answer = { more: true }; answer.more;) {
       answer = await postJson(`/console/api/dead-letters/${verb}`, { ...wanted, all: true, before });
@@ -158,7 +160,7 @@ export async function show(page) {
       if (!answer.done.length) break;
     }
     chosen.clear();
-    letters = [];
+    isLong = false;
     await look();
     announce(`${plural(done, "dead letter")} ${DONE[verb]}`);
   }
