@@ -69,9 +69,14 @@ def command(ctx: click.Context, *, host: str, port: int | None, once: bool, as_j
         for program in database.passed_over:
             click.echo(f"Passed over: {program}", err=True)
         if once:
-            ctx.exit(_run(_answer_once(database, hub, as_json=as_json), stopped=FAILED))
-        with closing(_listen_for_page(listener)) as page:
-            ctx.exit(_run(_stay(database, hub, page, browser=browser), stopped=0))
+            status = _run(_answer_once(database, hub, as_json=as_json))
+        else:
+            with closing(_listen_for_page(listener)) as page:
+                status = _run(_stay(database, hub, page, browser=browser))
+    if status is None:
+        click.echo("Stopped.", err=True)  # the last word: what the hub still had to log came before
+        status = FAILED if once else 0
+    ctx.exit(status)
 
 
 def _listen(host: str, port: int | None, *, once: bool) -> socket.socket:
@@ -99,14 +104,14 @@ def _listen_for_page(listener: socket.socket) -> socket.socket:
         return socket.create_server((LOOPBACK, 0))
 
 
-def _run(work: Coroutine[None, None, int], *, stopped: int) -> int:
-    """Run the demo until it is through or a signal comes; return its exit status or, after a signal, ``stopped``."""
+def _run(work: Coroutine[None, None, int]) -> int | None:
+    """Run the demo until it is through or a signal comes; return its exit status, None after a signal."""
     setup_logging(Settings.isolated(log_format="text", log_level="WARNING"))
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_run_until_signal(work, stopped))
+        return runner.run(_run_until_signal(work))
 
 
-async def _run_until_signal(work: Coroutine[None, None, int], stopped: int) -> int:
+async def _run_until_signal(work: Coroutine[None, None, int]) -> int | None:
     task = asyncio.ensure_future(work)
 
     def stop() -> None:
@@ -116,10 +121,7 @@ async def _run_until_signal(work: Coroutine[None, None, int], stopped: int) -> i
     for signal_number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(signal_number, stop)
     await asyncio.wait([task])
-    if task.cancelled():
-        click.echo("Stopped.", err=True)
-        return stopped
-    return task.result()
+    return None if task.cancelled() else task.result()
 
 
 async def _stay(database: Embedded, hub: HubProcess, page: socket.socket, *, browser: bool) -> int:
