@@ -160,7 +160,7 @@ def draw_growth(told: Told) -> Figure:
         ratio = row["ratio"]
         axes.barh(place, ratio["median"], color=OTHER, height=0.62)
         axes.plot([ratio["lowest"], ratio["highest"]], [place, place], color=INK, linewidth=1.2)
-        axes.text(ratio["highest"] + 0.02, place, f"{ratio['median']:.2f} ×", va="center")
+        axes.text(max(ratio["highest"], 1) + 0.02, place, f"{ratio['median']:.2f} ×", va="center")
     axes.axvline(1, color=HUB, linewidth=1.6)
     axes.set_yticks(range(len(rows)), [row["name"] for row in rows])
     axes.tick_params(axis="y", length=0)
