@@ -70,6 +70,9 @@ class Bench:
 
     def measure(self, scenarios: Sequence[Scenario], pairs: int) -> list[Comparison]:
         """Run all scenarios, with progress."""
+        self.console.print(str(self.machine))
+        if not self.cores.apart:
+            self.console.print("only one core: the driver and the database take it from the hub: no word on latencies")
         if not scenarios:
             return []
         runs = sum(
@@ -94,8 +97,15 @@ class Bench:
                     progress.console.print(cost_table(comparisons[-1]))
         return comparisons
 
-    def conclude(self, comparisons: Sequence[Comparison], findings: Mapping[str, Finding]) -> bool:
-        """Show the budget; whether nothing happened that must not."""
+    def conclude(
+        self, comparisons: Sequence[Comparison], studies: Sequence[Study], file: Path, *, quick: bool, crowd_s: int
+    ) -> bool:
+        """Ask the other questions, write all figures, show the budget; whether nothing happened that must not."""
+        findings: dict[str, Finding] = {}
+        self.save(comparisons, findings, file)
+        for study in studies:
+            findings[study.name] = self.study(study, quick=quick, crowd_s=crowd_s)
+            self.save(comparisons, findings, file)
         loads = [comparison for comparison in comparisons if not comparison.scenario.floor]
         if loads:
             self.console.print(load_table(loads, LOAD_LIMITS))
@@ -105,6 +115,7 @@ class Bench:
         faults += [fault for finding in findings.values() for fault in finding.faults]
         for fault in faults:
             self.console.print(f"FAULT {fault}", style="bold red")
+        self.console.print(f"all figures: {file}")
         return not faults
 
     def save(self, comparisons: Sequence[Comparison], findings: Mapping[str, Finding], json_file: Path) -> None:
@@ -195,27 +206,16 @@ def main(
     names = names or (NAMES if full else USUAL)
     scenarios = [scenario for scenario in SCENARIOS if scenario.name in names]
     scenarios = [shortened(scenario, QUICK_FACTOR) for scenario in scenarios] if quick else scenarios
-    studies = [study for study in STUDIES if study.name in names]
     try:
         bench = Bench.on_this_machine(console)
         if profile:
             for scenario in scenarios:
                 bench.profile(scenario if quick else lengthened(scenario, PROFILE_FACTOR), flame)
             return
-        console.print(str(bench.machine))
-        if not bench.cores.apart:
-            console.print("only one core: the driver and the database take it from the hub, so latencies say nothing")
-        file = json_file or RESULTS / "latest.json"
-        comparisons, findings = bench.measure(scenarios, QUICK_PAIRS if quick else pairs), dict[str, Finding]()
-        for study in studies:
-            bench.save(comparisons, findings, file)
-            findings[study.name] = bench.study(
-                study, quick=quick, crowd_s=seconds or (QUICK_CROWD_S if quick else CROWD_S)
-            )
-        bench.save(comparisons, findings, file)
-        clean = bench.conclude(comparisons, findings)
-        console.print(f"all figures: {file}")
-        if not clean:
+        comparisons = bench.measure(scenarios, QUICK_PAIRS if quick else pairs)
+        crowd_s = seconds or (QUICK_CROWD_S if quick else CROWD_S)
+        studies = [study for study in STUDIES if study.name in names]
+        if not bench.conclude(comparisons, studies, json_file or RESULTS / "latest.json", quick=quick, crowd_s=crowd_s):
             sys.exit(1)
     except HubError as error:
         raise click.ClickException(str(error)) from error

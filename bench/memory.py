@@ -50,7 +50,7 @@ _FULL: Final = Plan(
     graph_s=(0.15, 0.4),
     drain_s=120,
 )
-_STOPPED: Final = replace(LOAD, warm_up=1_000, measured=2_000, drain_s=2)
+_STOPPED: Final = replace(LOAD, warm_up=1_000, measured=2_000, drain_s=8)  # the model and Graph stay until then
 WARM_S: Final = 180
 SOAK_S: Final = 900
 #: An easy rate, so that it may run beside other things on the machine.

@@ -74,7 +74,8 @@ class Recorder(Observer):
         # that works there, and Motor has dozens that wait.
         arguments = ("--pid", str(subject.pid), "--gil", "--rate", str(RATE_HZ), "--duration", "600")
         self._process = subprocess.Popen(
-            [program, "record", *arguments, "--format", self._form, "--output", str(self._file)],
+            ["py-spy", "record", *arguments, "--format", self._form, "--output", str(self._file)],
+            executable=program,  # its path would stand in the picture
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
         )

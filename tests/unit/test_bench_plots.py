@@ -20,7 +20,7 @@ def make_results() -> dict[str, object]:
     memory = [[float(at), 100.0 + at % 3] for at in range(60)]
     return {
         "scenarios": [
-            {"name": name, "hub": runs, "floor": runs, "peers": {"pywa": runs, "the guide's": runs}}
+            {"name": name, "ratio": ratio, "hub": runs, "floor": runs, "peers": {"pywa": runs, "the guide's": runs}}
             for name in ("ack", "answered")
         ],
         "studies": {
@@ -60,7 +60,7 @@ def test_every_picture_is_drawn_twice_and_as_before(tmp_path: Path) -> None:
 def test_costs_are_written_beside_their_bars(tmp_path: Path) -> None:
     results = write(tmp_path / "all.json", make_results())
     CliRunner().invoke(main, [str(results), "--to", str(tmp_path)], catch_exceptions=False)
-    assert "110 µs   1.0 ×" in (tmp_path / "costs.svg").read_text()
+    assert "110 µs   1.1 ×" in (tmp_path / "costs.svg").read_text()
 
 
 def test_what_was_not_measured_is_told_and_not_drawn(tmp_path: Path) -> None:
