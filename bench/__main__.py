@@ -24,6 +24,7 @@ from bench.locusts import LOCUST, LOCUST_SIGNED
 from bench.machine import Machine, describe_machine
 from bench.memory import MEMORY, SOAK
 from bench.pairs import PEER_RUNS, Comparison, compare
+from bench.pictures import settle_flame_graph
 from bench.plan import Outcome
 from bench.processes import Cores, split_cores, stay_off
 from bench.profile import Recorder, profile_tables, read_samples
@@ -138,6 +139,7 @@ class Bench:
         """Run the hub once and show where its time went, as tables or as a flame graph."""
         if flame is not None:
             run_once(scenario.hub, scenario.plan, self.cores, Recorder(flame, form="flamegraph"))
+            settle_flame_graph(flame, f"Where the hub's time goes: {scenario.title}")
             self.console.print(f"{scenario.name}: {flame}")
             return
         with TemporaryDirectory(prefix="hub-bench-") as folder:

@@ -16,6 +16,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from bench.capacity import KNEE_MS
 from bench.growth import USUAL
+from bench.pictures import label
 
 PICTURES: Final = Path(__file__).parent.parent / "docs" / "pictures"
 PAPER: Final = "#fbfaf7"
@@ -212,13 +213,17 @@ def draw_crowd(told: Told) -> Figure:
     return figure
 
 
-#: The picture's name, what it is made of, and who draws it.
-PLOTS: Final[Mapping[str, tuple[frozenset[str], Callable[[Told], Figure]]]] = {
-    "costs": (frozenset({"ack", "answered", "capacity"}), draw_costs),
-    "latency": (frozenset({"capacity"}), draw_latency),
-    "growth": (frozenset({"growth"}), draw_growth),
-    "soak": (frozenset({"soak"}), draw_soak),
-    "load-test": (frozenset({"locust"}), draw_crowd),
+#: The picture's name, what it is made of, who draws it, and what it shows.
+PLOTS: Final[Mapping[str, tuple[frozenset[str], Callable[[Told], Figure], str]]] = {
+    "costs": (
+        frozenset({"ack", "answered", "capacity"}),
+        draw_costs,
+        "CPU time of one webhook acknowledged and of one message answered, beside others",
+    ),
+    "latency": (frozenset({"capacity"}), draw_latency, "p50 and p99 of acknowledgements over the rate"),
+    "growth": (frozenset({"growth"}), draw_growth, "CPU time of one answered message where there is more of something"),
+    "soak": (frozenset({"soak"}), draw_soak, "Memory over the minutes of the soak"),
+    "load-test": (frozenset({"locust"}), draw_crowd, "Memory over the minutes of the deployment guide's load test"),
 }
 
 
@@ -229,7 +234,7 @@ def main(*, files: tuple[Path, ...], folder: Path) -> None:
     """Draw what is in these files of the bench; what several have counts from the last."""
     told = read_results(files)
     folder.mkdir(parents=True, exist_ok=True)
-    for name, (needed, draw) in PLOTS.items():
+    for name, (needed, draw, words) in PLOTS.items():
         if not needed <= told.keys():
             click.echo(f"{name}: not without {', '.join(sorted(needed - told.keys()))}")
             continue
@@ -238,6 +243,7 @@ def main(*, files: tuple[Path, ...], folder: Path) -> None:
             for form in ("svg", "png"):
                 metadata = {"Date": None} if form == "svg" else None
                 figure.savefig(folder / f"{name}.{form}", dpi=DPI, metadata=metadata)
+        label(folder / f"{name}.svg", words)
         click.echo(f"{name}: {folder / name}.svg and .png")
 
 
