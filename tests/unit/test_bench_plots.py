@@ -2,12 +2,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
 import orjson
 import pytest
 from click.testing import CliRunner
 
 from bench.growth import USUAL
+from bench.pictures import settle_flame_graph
 from bench.plots import PLOTS, main, read_results
 
 ACK_MS = {"p50": 3.0, "p90": 5.0, "p99": 9.0, "max": 12.0}
@@ -75,3 +77,21 @@ def test_what_was_measured_again_counts_from_the_later_file(tmp_path: Path) -> N
     told = read_results([write(tmp_path / "1.json", earlier), write(tmp_path / "2.json", later)])
     assert told["ack"]["hub"] == pytest.approx([])
     assert len(told["answered"]["hub"]) == 2
+
+
+FLAME = """<svg xmlns="http://www.w3.org/2000/svg" onload="init(evt)"><script>other people's</script>
+<text id="title">py-spy record</text><svg id="frames"><g><title>answer (hub.py:1) (9 samples, 90%)</title>
+<rect width="90%"/><text></text></g>
+<g><title>a_name_too_long (hub.py:2) (1 samples, 5%)</title><rect width="5%"/><text></text></g>
+<g><title>tiny (hub.py:3) (1 samples, 1%)</title><rect width="1%"/><text></text></g></svg></svg>"""
+
+
+def test_flame_graph_names_its_frames_without_a_script(tmp_path: Path) -> None:
+    (tmp_path / "flame.svg").write_text(FLAME)
+    settle_flame_graph(tmp_path / "flame.svg", 'where "it" goes')
+    text = (tmp_path / "flame.svg").read_text()
+    assert 'aria-label="where &quot;it&quot; goes"' in text
+    assert not any(gone in text for gone in ("<script", "onload", "py-spy record"))
+    root = ET.fromstring(text)
+    names = [one.text for one in root.iter("{http://www.w3.org/2000/svg}text")]
+    assert names == ["answer (hub.py:1)", "a_nam..", None]

@@ -13,10 +13,10 @@ from pymongo.errors import DuplicateKeyError
 
 from whatsapp_hub.database import Database
 from whatsapp_hub.errors import BusinessRefused
+from whatsapp_hub.tenants.store import SWITCHED_ON
 
 Document = Mapping[str, Any]
 
-_SWITCHED_ON: Final = {"whatsappEnabled": True, "isActive": True}
 # Another program writes these documents: a date that it means as "never" must not fail a whole list.
 _LENIENT: Final = CodecOptions[dict[str, Any]](
     tz_aware=True, datetime_conversion=DatetimeConversion.DATETIME_AUTO, unicode_decode_error_handler="replace"
@@ -67,7 +67,7 @@ class BusinessDocuments:
         numbers = document.get("whatsappPhoneNumberIds")
         wanted = set(numbers if isinstance(numbers, list) else [numbers])
         others = self._businesses.find(
-            {"whatsappPhoneNumberIds": {"$in": list(wanted)}, "_id": {"$ne": document.get("_id")}, **_SWITCHED_ON}
+            {"whatsappPhoneNumberIds": {"$in": list(wanted)}, "_id": {"$ne": document.get("_id")}, **SWITCHED_ON}
         )
         async for other in others:
             theirs = other["whatsappPhoneNumberIds"]

@@ -33,7 +33,7 @@ PAUSE_S: Final = 1.0
 #: So many of the newest conversations are looked at for the numbers that wrote last.
 MAX_CONVERSATIONS: Final = 20_000
 
-_SWITCHED_ON: Final = {"whatsappEnabled": True, "isActive": True}
+SWITCHED_ON: Final = {"whatsappEnabled": True, "isActive": True}  #: a condition on a business's document
 _BUSINESS: Final = dict.fromkeys(BUSINESS_FIELDS, 1)
 _ROW: Final = dict.fromkeys(ROW_FIELDS, 1)
 # JavaScript's dates reach further than Python's, and a program that means "never" writes such a one.
@@ -59,7 +59,7 @@ class Wanted:
                 {"$or": [{"subDomain": within}, {"name": within}, {"whatsappPhoneNumberIds": self.words}]}
             )
         if self.switched_on is not None:
-            conditions.append({"$and" if self.switched_on else "$nor": [_SWITCHED_ON]})
+            conditions.append({"$and" if self.switched_on else "$nor": [SWITCHED_ON]})
         if self.sub_domains is not None:
             conditions.append({"subDomain": {"$in": sorted(self.sub_domains)}})
         return {"$and": conditions} if conditions else {}
@@ -98,7 +98,7 @@ class TenantStore:
 
     async def find_newest(self, count: int) -> Sequence[Document]:
         """Return the newest of the switched-on businesses."""
-        query = self._businesses.find(_SWITCHED_ON, _BUSINESS)
+        query = self._businesses.find(SWITCHED_ON, _BUSINESS)
         return await self._ask(lambda: query.sort("createdAt", -1).limit(count).to_list(None))
 
     async def find_page(self, wanted: Wanted, *, skip: int, limit: int) -> tuple[Sequence[Document], int]:

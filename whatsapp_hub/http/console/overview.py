@@ -34,9 +34,7 @@ async def stream_overview(request: web.Request) -> web.StreamResponse:
     if session is None:
         raise NotWanted(401, "you are logged out; log in again")
     with console.streams.opened(session.id) as ended:
-        answer = guarded(
-            web.StreamResponse(headers={hdrs.CONTENT_TYPE: "text/event-stream", "X-Accel-Buffering": "no"})
-        )
+        answer = guarded(web.StreamResponse(headers=_HEADERS))
         await answer.prepare(request)
         with suppress(TimeoutError, ConnectionError):
             await _write(answer, f"retry: {RECONNECT_MS}\n\n".encode())
