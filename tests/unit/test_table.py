@@ -118,9 +118,11 @@ def test_claims_that_were_read_together_have_no_keeper(table: Table) -> None:
 def test_keeper_that_the_database_names_is_heard(table: Table) -> None:
     table.replace([row("a", "1", own=b"mine"), row("b", "1", own=b"theirs")])
     assert numbers_of(table, "a") == {"1"}
+    assert table.sub_domain_of("1") == "a"
 
     table.set_keeper("1", "id-b")
 
+    assert table.sub_domain_of("1") == "b"
     assert table.contests() == [Contest(phone_number_id="1", sub_domains=("a", "b"), kept_by="b")]
     assert numbers_of(table, "a") == set()
     assert numbers_of(table, "b") == {"1"}
@@ -223,6 +225,7 @@ def test_any_way_to_the_same_rows_gives_the_same_keys(seed: int) -> None:
             rows[f"id-{name}"] = made = some_row(name)
             walked.update([made])
         walked.keys(rng.choice(names))
+        walked.sub_domain_of(rng.choice(numbers))
     fresh = make()
     fresh.replace(rows.values())
     for number in numbers:
@@ -230,5 +233,6 @@ def test_any_way_to_the_same_rows_gives_the_same_keys(seed: int) -> None:
             each.set_keeper(number, None)
 
     assert [walked.keys(name) for name in (*names, "e")] == [fresh.keys(name) for name in (*names, "e")]
+    assert [*map(walked.sub_domain_of, numbers)] == [*map(fresh.sub_domain_of, numbers)]
     assert walked.problems() == fresh.problems()
     assert walked.contests() == fresh.contests()

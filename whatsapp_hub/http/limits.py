@@ -79,10 +79,10 @@ class Limits:
         }
 
     @web.middleware
-    async def middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+    def middleware(self, request: web.Request, handler: Handler) -> Awaitable[web.StreamResponse]:
         """Let a request through to its handler, or answer it."""
         gate = self._gates.get(request.match_info.route.name)
-        return await (handler(request) if gate is None else gate(request, handler))
+        return handler(request) if gate is None else gate(request, handler)
 
     async def close(self) -> None:
         """Close the connections to Redis."""

@@ -81,6 +81,7 @@ class Table:
         self._shared_sub_domains: set[str] = set()
         self._shared_keys = WebhookKeys(app_secrets=app_secrets, verify_token=verify_token)
         self._keys: dict[str, WebhookKeys] = {}
+        self._names: dict[str, str | None] = {}  # by number, of those that were asked for since the last change
         self._api_keys = KeyTable()
 
     def __len__(self) -> int:
@@ -151,14 +152,19 @@ class Table:
 
     def sub_domain_of(self, phone_number_id: str) -> str | None:
         """Name the business that a number is served for or, where that is none, the first that has it."""
+        if phone_number_id in self._names:
+            return self._names[phone_number_id]
         identity = self.owner(phone_number_id) or next(iter(sorted(self._by_number.get(phone_number_id, ()))), None)
-        return self._rows[identity].sub_domain if identity is not None else None
+        if identity is None:
+            return None  # and nothing is kept of it: anybody may write a number
+        name = self._names[phone_number_id] = self._rows[identity].sub_domain
+        return name
 
     def set_keeper(self, phone_number_id: str, business_id: str | None) -> None:
         """Say which claimant of a contested number keeps it; does nothing where that is not contested (any more)."""
         if phone_number_id in self._keepers:
             self._keepers[phone_number_id] = business_id
-            self._forget_keys({phone_number_id}, ())
+            self._forget({phone_number_id}, ())
 
     def token_expiries(self) -> dict[str, datetime]:
         """Return when the access tokens of the switched-on businesses expire, by subdomain, where that is known."""
@@ -253,9 +259,11 @@ class Table:
         for sub_domain in touched.sub_domains:
             is_shared = sub_domain in self._by_sub_domain and self._row_of(sub_domain) is None
             (self._shared_sub_domains.add if is_shared else self._shared_sub_domains.discard)(sub_domain)
-        self._forget_keys(touched.phone_number_ids, touched.sub_domains)
+        self._forget(touched.phone_number_ids, touched.sub_domains)
 
-    def _forget_keys(self, phone_number_ids: Iterable[str], sub_domains: Iterable[str]) -> None:
+    def _forget(self, phone_number_ids: Iterable[str], sub_domains: Iterable[str]) -> None:
+        """Forget what was worked out from these."""
+        self._names.clear()
         for sub_domain in sub_domains:
             self._keys.pop(sub_domain, None)
         for number in phone_number_ids:
