@@ -45,7 +45,7 @@ TIMING: Mapping[str, float] = {
     "round_s": 0.05,
     "self_fence_s": 1.2,
     "ack_timeout_s": 8.0,
-    "batch_window_s": 0.002,
+    "batch_interval_s": 0.002,
     "status_wait_s": 0.5,
     "held_recheck_s": 0.1,
     "promote_backoff_max_s": 0.1,

@@ -295,7 +295,7 @@ async def _conversations(app: web.Application) -> AsyncIterator[Journal]:
 
 def _resources(app: web.Application, store: InboxStore) -> Resources:
     settings, metrics, database = app[keys.SETTINGS], app[keys.METRICS], app[_DATABASE]
-    window_s = settings.timing.batch_window_s
+    interval_s = settings.timing.batch_interval_s
     slowdowns = make_slowdowns(settings, metrics)
     return Resources(
         settings=settings,
@@ -306,8 +306,8 @@ def _resources(app: web.Application, store: InboxStore) -> Resources:
         nodes=app[keys.NODES],
         health=app[keys.HEALTH],
         metrics=metrics,
-        outcomes=Outcomes(store, batch_window_s=window_s),
-        history=History(database, keep_turns=settings.history_turns, batch_window_s=window_s),
+        outcomes=Outcomes(store, batch_interval_s=interval_s),
+        history=History(database, keep_turns=settings.history_turns, batch_interval_s=interval_s),
         holds=_holds(app),
         typing=TypingIndicator(app[_GRAPH], enabled=settings.typing_indicator, slowdowns=slowdowns),
         slowdowns=slowdowns,
@@ -325,6 +325,7 @@ def _journal(app: web.Application, store: InboxStore, dispatcher: Dispatcher, re
         app[keys.METRICS],
         is_open=lambda: recovery.joined,
         ack_timeout_s=ack_timeout_s,
+        ack_interval_s=settings.timing.ack_interval_s,
         note=pauses.note,
     )
 

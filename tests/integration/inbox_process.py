@@ -44,7 +44,7 @@ from whatsapp_hub.telemetry.metrics import Metrics
 from whatsapp_hub.tenants.business import Business, Unserved
 
 #: Nobody dies of time, and whoever waits for a status has waited long enough when its turn goes on.
-TIMING: Final = Timing(heartbeat_s=3600, lease_s=36000, self_fence_s=36000, status_wait_s=1e-9, batch_window_s=0)
+TIMING: Final = Timing(heartbeat_s=3600, lease_s=36000, self_fence_s=36000, status_wait_s=1e-9, batch_interval_s=0)
 REPLY_MAX_AGE_S: Final = 1e9
 PLENTY: Final = 1_000_000
 TEXT: Final = b'{"type":"text","text":{"body":"%s"}}'
@@ -308,7 +308,7 @@ class Process:
         self.holding = Holding()
         self.nodes = Nodes(world.database, TIMING)
         self.node = Node(id=self.nodes.id)
-        self.outcomes = Outcomes(world.store, batch_window_s=0)
+        self.outcomes = Outcomes(world.store, batch_interval_s=0)
         self.holds = Holds(
             world, world.metrics, assistant_fault=lambda _: None, says_nothing=lambda _: False, recheck_s=1
         )
@@ -330,7 +330,7 @@ class Process:
 
     def _make_turns(self, world: World, health: Health) -> Turns:
         rng = Random(0)
-        history = History(world.database, keep_turns=1, batch_window_s=0)
+        history = History(world.database, keep_turns=1, batch_interval_s=0)
         shared: Mapping[str, Any] = {"outcomes": self.outcomes, "holds": self.holds, "metrics": world.metrics}
         decision = Decision(
             history=history,

@@ -63,7 +63,7 @@ class Inbox:
         self.intake, self.metrics = Noted(), Metrics()
         self.store = InboxStore(database)
         self.journal = Journal(self.store, self.intake, self.metrics, is_open=lambda: True, ack_timeout_s=5)
-        self.outcomes = Outcomes(self.store, batch_window_s=0)
+        self.outcomes = Outcomes(self.store, batch_interval_s=0)
 
     async def accept(self, *messages: InboundMessage) -> None:
         await self.journal.accept(Webhook(messages=messages, statuses=(), others=()))

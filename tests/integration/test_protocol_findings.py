@@ -445,7 +445,7 @@ async def test_promotion_of_one_message_by_two_nodes_has_one_winner(database: Da
     store = InboxStore(database)
     rows = [(await store.find_rows(["101:wamid.1"]))["101:wamid.1"] for _ in range(2)]
     won = [
-        await Outcomes(store, batch_window_s=0).promote(row, node) for row, node in zip(rows, ("a", "b"), strict=True)
+        await Outcomes(store, batch_interval_s=0).promote(row, node) for row, node in zip(rows, ("a", "b"), strict=True)
     ]
     assert won == [True, False]
 
@@ -481,7 +481,7 @@ async def test_what_this_node_promotes_while_it_takes_over_is_not_taken_over_too
     async def between_the_look_and_the_write() -> None:
         if promotes:
             row = (await store.find_rows(["101:wamid.1"]))["101:wamid.1"]
-            assert await Outcomes(store, batch_window_s=0).promote(row, nodes.id)
+            assert await Outcomes(store, batch_interval_s=0).promote(row, nodes.id)
 
     takeover = Takeover(database, nodes, holding, renew=between_the_look_and_the_write)
     view = View(

@@ -41,12 +41,12 @@ class Entry:
 class History:
     """The ``conversations`` collection. Every method raises ``StoreUnavailable``."""
 
-    def __init__(self, database: Database, *, keep_turns: int, batch_window_s: float) -> None:
+    def __init__(self, database: Database, *, keep_turns: int, batch_interval_s: float) -> None:
         """Remember the last ``keep_turns`` turns of each conversation."""
         self._conversations = database.conversations
         self._keep_turns = keep_turns
-        self._reads = GroupCommit(self._find, flights=FLIGHTS, window_s=batch_window_s)
-        self._writes = GroupCommit(self._write, window_s=batch_window_s)
+        self._reads = GroupCommit(self._find, flights=FLIGHTS, interval_s=batch_interval_s)
+        self._writes = GroupCommit(self._write, interval_s=batch_interval_s)
 
     def read(self, conversation: ConversationId, names: Sequence[str] = ()) -> Awaitable[Remembered]:
         """Return what is known of a conversation, whatever name of the customer it was told for.

@@ -1,7 +1,7 @@
 """Group commit: many callers, one write.
 
-There is no timer that callers wait for: while one batch is on its way the next one fills. A window can be set for
-writes that nobody is in a hurry for, since fewer and larger batches cost less.
+While one batch is on its way the next one fills. A batch costs much the same whatever is in it, so batches can also be
+kept an interval apart. That is no delay where little happens: whoever comes after a pause goes at once.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from functools import partial
 from itertools import chain
 from typing import Final, Generic, NamedTuple, TypeVar
 
@@ -39,19 +38,20 @@ class GroupCommit(Generic[Item, Result]):
         write: Callable[[Sequence[Item]], Awaitable[Sequence[Result]]],
         *,
         flights: int = 1,
-        window_s: float = 0.0,
+        interval_s: float = 0.0,
         max_items: int = MAX_ITEMS,
         timeout_s: float | None = None,
     ) -> None:
         """Set up a lane.
 
-        ``write`` returns one result for each item, in order. What it raises, every caller of that batch gets. After
-        ``timeout_s`` callers get ``StoreUnavailable``, give or take a twentieth; one timer a lane costs less than one
-        each.
+        ``write`` returns one result for each item, in order. What it raises, every caller of that batch gets. Batches
+        take off ``interval_s`` apart or later; what one has no room for follows at once. After ``timeout_s`` callers
+        get ``StoreUnavailable``, give or take a twentieth; one timer a lane costs less than one each.
         """
         self._write = write
         self._flights = flights
-        self._window_s = window_s
+        self._interval_s = interval_s
+        self._next_at = float("-inf")  #: of the loop's clock; the next batch takes off then or later
         self._max_items = max_items
         self._timeout_s = timeout_s
         self._waiting: deque[_Entry[Item, Result]] = deque()
@@ -76,8 +76,8 @@ class GroupCommit(Generic[Item, Result]):
         future: asyncio.Future[Result] = loop.create_future()
         self._waiting.append(_Entry(item, size_bytes, future, loop.time() if since is None else since))
         if self._timer is None and len(self._under_way) < self._flights:
-            soon = loop.call_soon if not self._window_s else partial(loop.call_later, self._window_s)
-            self._timer = soon(self._take_off)
+            wait_s = self._wait_s(loop)  # at least until the loop's next round: whoever hands in until then comes along
+            self._timer = loop.call_later(wait_s, self._take_off) if wait_s else loop.call_soon(self._take_off)
         if self._watch is None and self._timeout_s is not None:
             self._watch = loop.call_later(self._timeout_s / WATCHES, self._look_at_the_clock)
         return future
@@ -94,6 +94,18 @@ class GroupCommit(Generic[Item, Result]):
     def __len__(self) -> int:
         return len(self._waiting)
 
+    def _wait_s(self, loop: asyncio.AbstractEventLoop) -> float:
+        """Return how long the next batch has to wait."""
+        return 0.0 if len(self._waiting) >= self._max_items else max(0.0, self._next_at - loop.time())
+
+    def _go_on(self, loop: asyncio.AbstractEventLoop) -> None:
+        """See to what is still waiting."""
+        if self._timer is None and self._waiting and len(self._under_way) < self._flights:
+            if wait_s := self._wait_s(loop):
+                self._timer = loop.call_later(wait_s, self._take_off)
+            else:
+                self._take_off()
+
     def _take_off(self) -> None:
         self._timer = None
         batch: list[_Entry[Item, Result]] = []
@@ -106,11 +118,12 @@ class GroupCommit(Generic[Item, Result]):
                 batch.append(entry)
         if not batch:
             return
-        task = asyncio.get_running_loop().create_task(self._fly(batch), name="group commit")
+        loop = asyncio.get_running_loop()
+        self._next_at = loop.time() + self._interval_s
+        task = loop.create_task(self._fly(batch), name="group commit")
         self._under_way[task] = batch
         task.add_done_callback(self._landed)
-        if self._waiting and len(self._under_way) < self._flights:
-            self._take_off()
+        self._go_on(loop)
 
     async def _fly(self, batch: list[_Entry[Item, Result]]) -> None:
         try:
@@ -129,11 +142,7 @@ class GroupCommit(Generic[Item, Result]):
 
     def _landed(self, task: asyncio.Task[None]) -> None:
         del self._under_way[task]
-        if self._waiting and self._timer is None:
-            if self._window_s and len(self._waiting) < self._max_items:
-                self._timer = asyncio.get_running_loop().call_later(self._window_s, self._take_off)
-            else:
-                self._take_off()
+        self._go_on(asyncio.get_running_loop())
 
     def _look_at_the_clock(self) -> None:
         """Tell those whose time is over, and come back while there is anything."""

@@ -20,13 +20,13 @@ MOST_GATHERED: Final = 50  # messages answered in one turn
 class Outcomes:
     """The lanes of the turns. Every method raises ``StoreUnavailable`` where nobody knows what happened."""
 
-    def __init__(self, store: InboxStore, *, batch_window_s: float) -> None:
-        """Set up the lanes; all wait ``batch_window_s`` for company, since fewer and larger batches cost less."""
+    def __init__(self, store: InboxStore, *, batch_interval_s: float) -> None:
+        """Set up the lanes; their batches are ``batch_interval_s`` apart, since fewer and larger ones cost less."""
         self._store = store
         self._stamps = map(f"{secrets.token_hex(6)}.{{}}".format, count(1))  # no two alike in all processes
-        self._writes = GroupCommit(store.write_fenced, flights=FLIGHTS, window_s=batch_window_s)
-        self._members = GroupCommit(store.finish_members, window_s=batch_window_s)
-        self._queued = GroupCommit(self._find_queued, flights=FLIGHTS, window_s=batch_window_s)
+        self._writes = GroupCommit(store.write_fenced, flights=FLIGHTS, interval_s=batch_interval_s)
+        self._members = GroupCommit(store.finish_members, interval_s=batch_interval_s)
+        self._queued = GroupCommit(self._find_queued, flights=FLIGHTS, interval_s=batch_interval_s)
 
     async def write(
         self,
