@@ -144,7 +144,11 @@ def _load(name: str, *, rate: float = 500, minutes: int = 1, typing: bool = Fals
 
 COSTS: Final = (ACK, NO_REPLY, ANSWERED)
 LOADS: Final = (_load("load"), _load("load-typing", typing=True))
-LONG_LOADS: Final = (_load("load-long", minutes=5, typing=True), _load("load-double", rate=1_000))
+LONG_LOADS: Final = (
+    _load("load-long", minutes=5),
+    _load("load-long-typing", minutes=5, typing=True),
+    _load("load-double", rate=1_000),
+)
 LOAD_LIMITS: Final = Limits()
 
 
