@@ -146,11 +146,11 @@ class Hub:
         return found
 
     async def row_where(self, number: str, wamid: str, **wanted: Any) -> dict[str, Any]:
-        """Wait until a message's document has these values."""
+        """Wait until a message's document is there and has these values."""
 
         async def has() -> dict[str, Any] | None:
-            row = await self.row(number, wamid)
-            return row if all(row.get(key) == value for key, value in wanted.items()) else None
+            row: dict[str, Any] | None = await self.database.inbox.find_one({"_id": f"{number}:{wamid}"})
+            return row if row and all(row.get(key) == value for key, value in wanted.items()) else None
 
         return await until(has)
 
