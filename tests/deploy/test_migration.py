@@ -208,6 +208,7 @@ async def test_nginx_of_the_manual_sends_every_webhook_to_both(
         await shadow.row_where("101", "wamid.300000", outcome="no_reply")
         await shadow.stop()
         with closing(socket.socket()) as nobody:  # whoever got the port next would get what nginx sends there
+            nobody.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections that have ended linger
             nobody.bind(("127.0.0.1", urlsplit(shadow.url).port))
             assert await post(small) == (200, "ok")
     assert seen == [small, large, small]
