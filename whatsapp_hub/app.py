@@ -325,7 +325,6 @@ def _journal(app: web.Application, store: InboxStore, dispatcher: Dispatcher, re
         app[keys.METRICS],
         is_open=lambda: recovery.joined,
         ack_timeout_s=ack_timeout_s,
-        ack_interval_s=settings.timing.ack_interval_s,
         note=pauses.note,
     )
 

@@ -61,7 +61,6 @@ class Timing(BaseModel):
     self_fence_s: Seconds = 10.0
     ack_timeout_s: Seconds = 0.8
     body_timeout_s: Seconds = 5.0
-    ack_interval_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.005
     batch_interval_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.03
     status_wait_s: Seconds = 30.0
     held_recheck_s: Seconds = 5.0

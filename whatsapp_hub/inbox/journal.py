@@ -69,10 +69,9 @@ class Journal:
         *,
         is_open: Callable[[], bool],
         ack_timeout_s: float,
-        ack_interval_s: float = 0.0,
         note: Callable[[Sequence[OtherItem], float], Awaitable[None]] | None = None,
     ) -> None:
-        """Set up the lanes. Meta waits for all of them; only the inserts, which are the most, keep ``ack_interval_s``.
+        """Set up the lanes. Meta waits for all of them, so no batch keeps apart from the one before.
 
         Nothing is taken in before ``is_open``: without its indexes the database holds no locks, and what has no living
         owner is taken over at once. ``note`` makes durable what other items than messages say of conversations, any
@@ -83,9 +82,7 @@ class Journal:
         self._metrics = metrics
         self._is_open = is_open
         self._insert_units = store.insert
-        self._inserts = GroupCommit(
-            self._insert_batch, flights=FLIGHTS, interval_s=ack_interval_s, timeout_s=ack_timeout_s
-        )
+        self._inserts = GroupCommit(self._insert_batch, flights=FLIGHTS, timeout_s=ack_timeout_s)
         self._deliveries = GroupCommit(store.count_deliveries, timeout_s=ack_timeout_s)
         self._events = GroupCommit(store.insert_events, timeout_s=ack_timeout_s)
         self._statuses = GroupCommit(store.apply_statuses, flights=FLIGHTS, timeout_s=ack_timeout_s)
