@@ -12,6 +12,7 @@ import pytest_asyncio
 
 from tests.api import CUSTOMER, Caller, api_key, stored_key, text_to
 from tests.hub import SECRET, Answer, Hub, StartHub, business, hubs_on, own_database, until
+from tests.profiler import profiling
 from whatsapp_hub.database import Database
 from whatsapp_hub.http import keys
 from whatsapp_hub.http.api import MAX_API_BODY_BYTES
@@ -116,25 +117,14 @@ async def test_no_database_command_comes_before_a_key_holds(database: Database, 
     await database.businesses.insert_many(documents())
     quiet = {"heartbeat_s": 60, "self_fence_s": 90, "lease_s": 120, "round_s": 60, "held_recheck_s": 60}
     hub = await start_hub(timing=quiet)
-    profiled = database.inbox.database
-    wanted = {
-        "op": {"$ne": "getmore"},
-        "command.hint": {"$exists": False},
-        "command.profile": {"$exists": False},
-        "ns": {"$ne": f"{profiled.name}.system.profile"},
-    }
-    await profiled.drop_collection("system.profile")
-    await profiled.command("profile", 2)
-    try:
+    async with profiling(database) as commands:
         for sub_domain, key in (("b101", UNKNOWN), ("nobody", UNKNOWN), ("b102", KEY), ("nobody", KEY)):
             caller = Caller(hub=hub, sub_domain=sub_domain, key=key)
             statuses = {(await caller.send(HELLO)).status, (await caller.show("api.1")).status}
             assert statuses == {401 if key == UNKNOWN else 404}
-        assert await profiled["system.profile"].find(wanted).to_list(None) == []
+        assert await commands() == []
         assert (await Caller(hub=hub, sub_domain="b101", key=KEY).send(HELLO)).status == 202
-        assert await profiled["system.profile"].find(wanted).to_list(None) != []
-    finally:
-        await profiled.command("profile", 0)
+        assert await commands() != []
 
 
 async def test_key_counts_and_stops_to_count_within_two_seconds(database: Database, start_hub: StartHub) -> None:
