@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,6 +18,7 @@ import orjson
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from bench.awake import kept_awake
 from bench.budget import Row, budget_table, cost_rows, load_rows
 from bench.capacity import CAPACITY
 from bench.growth import GROWTH
@@ -62,12 +64,12 @@ class Bench:
     machine: Machine
 
     @classmethod
-    def on_this_machine(cls, console: Console) -> Bench:
+    def on_this_machine(cls, console: Console, *, awake: bool) -> Bench:
         """Look at the machine, and leave the core that is measured alone."""
         cores = split_cores(sorted(os.sched_getaffinity(0)))
         stay_off(cores)
         with embedded() as database:
-            return cls(cores, console, describe_machine(str(database), cores))
+            return cls(cores, console, describe_machine(str(database), cores, awake=awake))
 
     def measure(self, scenarios: Sequence[Scenario], pairs: int) -> list[Comparison]:
         """Run all scenarios, with progress."""
@@ -184,6 +186,7 @@ def describe(outcome: Outcome, unit: str) -> str:
 @click.option("--quick", is_flag=True, help=f"{QUICK_PAIRS} pairs and short windows: to see that it works.")
 @click.option("--seconds", type=click.IntRange(min=5), help=f"How long Locust's users stay. Default: {CROWD_S}.")
 @click.option("--full", is_flag=True, help=f"Everything: about {FULL_MINUTES:.0f} minutes.")
+@click.option("--awake", is_flag=True, help="Keep the cores from idling, as idle=poll would: for virtual machines.")
 @click.option("--profile", is_flag=True, help="Show where the hub's time goes instead (py-spy).")
 @click.option("--flame", type=click.Path(path_type=Path), help="With --profile: a flame graph (SVG) instead of tables.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help=f"Default: {RESULTS.name}/latest.json here.")
@@ -194,6 +197,7 @@ def main(
     quick: bool,
     seconds: int | None,
     full: bool,
+    awake: bool,
     profile: bool,
     flame: Path | None,
     json_file: Path | None,
@@ -209,16 +213,18 @@ def main(
     scenarios = [scenario for scenario in SCENARIOS if scenario.name in names]
     scenarios = [shortened(scenario, QUICK_FACTOR) for scenario in scenarios] if quick else scenarios
     try:
-        bench = Bench.on_this_machine(console)
-        if profile:
-            for scenario in scenarios:
-                bench.profile(scenario if quick else lengthened(scenario, PROFILE_FACTOR), flame)
-            return
-        comparisons = bench.measure(scenarios, QUICK_PAIRS if quick else pairs)
-        crowd_s = seconds or (QUICK_CROWD_S if quick else CROWD_S)
-        studies = [study for study in STUDIES if study.name in names]
-        if not bench.conclude(comparisons, studies, json_file or RESULTS / "latest.json", quick=quick, crowd_s=crowd_s):
-            sys.exit(1)
+        bench = Bench.on_this_machine(console, awake=awake)
+        with kept_awake(bench.cores) if awake else nullcontext():
+            if profile:
+                for scenario in scenarios:
+                    bench.profile(scenario if quick else lengthened(scenario, PROFILE_FACTOR), flame)
+                return
+            comparisons = bench.measure(scenarios, QUICK_PAIRS if quick else pairs)
+            crowd_s = seconds or (QUICK_CROWD_S if quick else CROWD_S)
+            studies = [study for study in STUDIES if study.name in names]
+            file = json_file or RESULTS / "latest.json"
+            if not bench.conclude(comparisons, studies, file, quick=quick, crowd_s=crowd_s):
+                sys.exit(1)
     except HubError as error:
         raise click.ClickException(str(error)) from error
 

@@ -27,16 +27,17 @@ class Machine:
     packages: dict[str, str]
     database: str
     load: float  #: how many processes wanted a core in the minute before
+    awake: bool  #: whether the cores were kept from idling
 
     def __str__(self) -> str:
         packages = ", ".join(f"{name} {number}" for name, number in self.packages.items())
         return (
             f"{self.cpu}, {self.cores} cores, {self.memory_gb:.0f} GB, {self.system}; Python {self.python}, {packages},"
-            f" {self.database}; load before the start {self.load:.2f}"
+            f" {self.database}; load before the start {self.load:.2f}{'; cores kept awake' if self.awake else ''}"
         )
 
 
-def describe_machine(database: str, cores: Cores) -> Machine:
+def describe_machine(database: str, cores: Cores, *, awake: bool) -> Machine:
     """Look at this machine."""
     return Machine(
         cpu=read_model(Path("/proc/cpuinfo").read_text()),
@@ -47,6 +48,7 @@ def describe_machine(database: str, cores: Cores) -> Machine:
         packages=dict(_find_versions()),
         database=database,
         load=os.getloadavg()[0],
+        awake=awake,
     )
 
 

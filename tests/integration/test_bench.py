@@ -2,11 +2,14 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import orjson
 import pytest
 
+from bench.awake import kept_awake
 from bench.locusts import GUIDE, SIGNED, Crowd, visit
 from bench.plan import Outcome, Plan
 from bench.processes import split_cores
@@ -102,3 +105,32 @@ def test_locust_users_are_answered(crowd: Crowd) -> None:
     assert sum(seen.stored.values()) >= seen.requests
     assert 0 < seen.replies <= sum(seen.stored.values())
     assert seen.turns > 0
+
+
+def spinners() -> list[tuple[int, int]]:
+    """Return the scheduler and the niceness of each process that keeps a core awake."""
+    pids = [int(folder.name) for folder in Path("/proc").glob("[0-9]*") if b"bench.awake" in read(folder / "cmdline")]
+    return [(os.sched_getscheduler(pid), os.getpriority(os.PRIO_PROCESS, pid)) for pid in pids]
+
+
+def read_idle_s() -> float:
+    """Return how long all cores have idled, in seconds."""
+    return int(read(Path("/proc/stat")).split()[4]) / os.sysconf("SC_CLK_TCK")
+
+
+def read(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError:  # it has just ended
+        return b""
+
+
+def test_cores_kept_awake_are_there_for_everybody_else() -> None:
+    cores = CORES.others | {CORES.measured}
+    with kept_awake(CORES):
+        time.sleep(0.5)  # until they have started
+        assert spinners() == [(os.SCHED_IDLE, 19)] * len(cores)
+        before = read_idle_s()
+        time.sleep(1.0)
+        assert read_idle_s() - before < 0.2
+    assert spinners() == []

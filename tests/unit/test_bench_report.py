@@ -132,6 +132,7 @@ def test_json_holds_every_run() -> None:
         packages={"aiohttp": "3.14"},
         database="mongod 6.0.5",
         load=0.1,
+        awake=True,
     )
     runs = [make_outcome(100.0), make_outcome(120.0)]
     comparison = Comparison(scenario=ACK, offered=None, hub=runs, floor=runs)
@@ -139,6 +140,7 @@ def test_json_holds_every_run() -> None:
     assert [run["cpu_us"] for run in told["scenarios"][0]["hub"]] == pytest.approx([100.0, 120.0])
     assert told["scenarios"][0]["ratio"]["median"] == 1.0
     assert told["machine"]["cores"] == 2
+    assert str(here).endswith("; cores kept awake")
     assert told["budget"][0]["verdict"] == "holds"
 
 
