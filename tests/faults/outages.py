@@ -27,7 +27,7 @@ BACK_WITHIN_S: Final = 5.0
 FRESH_S: Final = 2.0  #: how old the oldest message may be that waits for its reply, once all is well again
 SLACK_S: Final = 1.5  #: for two cores that many processes share, where a time is about the shrunk lease
 LOOK_EVERY_S: Final = 0.05
-STANDSTILL_S: Final = 0.5  #: how long the driver or the whole machine may stand still, rarely
+DRIVERS_S: Final = 0.5  #: how long the driver itself may be busy, rarely, before it sees an answer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,13 +109,10 @@ def assert_refused(world: World, outage: Outage) -> None:
 
 
 def assert_quick(tries: Sequence[Delivery]) -> None:
-    """Check that nobody waited long for an answer.
-
-    The hub refuses after 0.8 s. Where the machine stands still for a moment, all who wait then are answered late.
-    """
+    """Check that nobody waited long for an answer."""
     took_s = sorted(one.ended_at - one.began_at for one in tries)
-    assert_within(took_s[int(len(took_s) * 0.9)], REFUSED_WITHIN_S, "nine of ten were answered")
-    assert_within(took_s[-1], REFUSED_WITHIN_S + STANDSTILL_S, "the last was answered")
+    assert_within(took_s[int(len(took_s) * 0.99)], REFUSED_WITHIN_S, "99 % were answered")
+    assert_within(took_s[-1], REFUSED_WITHIN_S + DRIVERS_S, "the last was answered")
 
 
 def assert_back(world: World, outage: Outage) -> None:
