@@ -1,7 +1,7 @@
 """Keeps CPUs awake: a process for each that takes whatever nobody else wants, as ``idle=poll`` would.
 
-A host takes a virtual CPU away when it idles, and gives it back late and with caches that others have filled. At part
-load that costs more than what is measured. Linux only.
+On a virtual machine a hub at part load costs more, and is later, when its CPUs idle in between; presumably because the
+host gives them to others meanwhile. Linux only.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ _NICE: Final = 19  # so that the kernel accounts it apart, see ``accounting``
 
 @contextmanager
 def kept_awake(cores: Cores) -> Iterator[None]:
-    """Let none of these cores idle."""
+    """Let none of these cores idle. Raises ``BenchFailed`` where that cannot be done."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="hub-bench-")))
         for core in sorted(cores.others | {cores.measured}):
-            stack.enter_context(running(f"awake-{core}", ["bench.awake", str(core)], folder))
+            stack.enter_context(running(f"awake-{core}", ["bench.awake", str(core)], folder)).hear()
         yield
 
 
@@ -35,6 +35,7 @@ def main() -> None:
     os.sched_setaffinity(0, {int(sys.argv[1])})
     os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     os.nice(_NICE)
+    print("awake", flush=True)
     parent = os.getppid()
     while os.getppid() == parent:
         for _ in range(_ROUNDS):
