@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from functools import partial
 from itertools import count
 from typing import Any
 
@@ -26,10 +27,17 @@ KEY, STORED = api_key("key of 101")[0], stored_key("key of 101")
 customers = map(name_customer, count(500))
 
 
+async def knows_the_key(url: str) -> bool:
+    path, headers = f"{url}/api/v1/b101/messages/of-nobody", {"Authorization": f"Bearer {KEY}"}
+    async with aiohttp.request("GET", path, headers=headers) as answer:
+        return answer.status == 404
+
+
 @pytest_asyncio.fixture(name="world", loop_scope="module", scope="module")
 async def _world() -> AsyncIterator[World]:
     async with open_world(proxy=True, timing=TIMING, assistant="echo") as world:
         await world.database.businesses.update_one({"subDomain": "b101"}, {"$set": {"apiKeys": [STORED]}})
+        await until(partial(knows_the_key, world.url))
         yield world
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -291,10 +292,19 @@ async def test_number_that_changes_hands_sends_nothing_more_for_the_business_tha
     assert row["reason"] == "the phone number is another business's by now"
     assert sends_to(hub, customer) == []
     for who in (former, Caller(hub=hub, sub_domain="b101", key=api_key("key of 101")[0])):
-        assert (await who.show(message_id)).status == 404
+        await until(partial(is_not_shown, who, message_id))
     hub.graph.control.tokens = None
     await businesses.update_one({"subDomain": "b101"}, {"$set": {"whatsappPhoneNumberIds": ["101"]}})
     await businesses.update_one({"subDomain": "b103"}, {"$set": {"whatsappPhoneNumberIds": ["103"]}})
+
+    async def has_its_number_back() -> bool:
+        return hub.app[keys.DIRECTORY].sub_domain_of("103") == "b103"
+
+    await until(has_its_number_back)
+
+
+async def is_not_shown(who: Caller, message_id: str) -> bool:
+    return (await who.show(message_id)).status == 404
 
 
 async def switch(hub: Hub, number: str, *, on: bool) -> None:

@@ -16,8 +16,10 @@ from tests.hub import Answer, Hub, StartHub, business, until
 from tests.leaks import LEAKS
 from whatsapp_hub.database import Database
 from whatsapp_hub.demo.faults import Fault
+from whatsapp_hub.http import keys
 from whatsapp_hub.http.console.dead_letters import MOST_AT_ONCE, MOST_LISTED
 from whatsapp_hub.inbox.message_log import EVERYWHERE, MOST_CONVERSATIONS
+from whatsapp_hub.tenants.business import Business
 
 ADMIN_TOKEN = LEAKS.seed("the-token-of-whoever-reads-stories")
 NUMBER = LEAKS.seed("491701234567")
@@ -355,6 +357,12 @@ async def test_letters_of_one_conversation_keep_their_order_when_all_are_retried
 async def test_what_waits_is_shown_before_anything_was_answered(operator: Operator) -> None:
     hub = operator.hub
     await hub.database.businesses.update_one({"subDomain": "b101"}, {"$set": {"whatsappAccessToken": "unreadable"}})
+
+    async def is_seen() -> bool:
+        business = await hub.app[keys.DIRECTORY].find("101")
+        return isinstance(business, Business) and business.access_token is None
+
+    await until(is_seen)
     await hub.say("101", WORDS, "wamid.1", sender=NUMBER)
     await hub.row_where("101", "wamid.1", stage="held")
     [row] = (await operator.get("conversations", business="b101")).json["waiting"]
