@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import AsyncIterator, Generator, Iterator
 from contextlib import chdir
 from uuid import uuid4
@@ -19,6 +20,10 @@ for _name in list(os.environ):
     # What is set at this machine is not the tests' business.
     if _name.removesuffix("_FILE") in VARIABLES or _name.startswith("TIMING__") or _name == "CREDENTIALS_DIRECTORY":
         del os.environ[_name]
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell starts what goes to its background like this; the processes of the tests would inherit it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)
