@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 import urllib.request
 from collections import Counter
@@ -25,9 +26,6 @@ from whatsapp_hub.demo.embedded import embedded
 
 DATABASE: Final = "bench"
 START_TIMEOUT_S: Final = 30.0
-#: Of the database. The demo's quarter of a gigabyte is too small to measure with: what has changed and was not written
-#: yet may be a twentieth of it, so a loaded database stands still for 50 ms a second to write it.
-CACHE_MB: Final = 2_048
 COMMANDS: Final = ("insert", "update", "find", "getMore", "aggregate", "delete")
 
 Documents = MongoClient[dict[str, Any]]
@@ -80,11 +78,22 @@ def database_of(subject: Subject, plan: Plan) -> Iterator[Database | None]:
     with embedded() as server, MongoClient[dict[str, Any]](server.uri) as client:
         if server.kind != "mongod":
             raise BenchFailed(f"{server} says nothing about its work; put a mongod on the PATH")
-        client.admin.command("setParameter", 1, wiredTigerEngineRuntimeConfig=f"cache_size={CACHE_MB}MB")
+        client.admin.command("setParameter", 1, wiredTigerEngineRuntimeConfig=f"cache_size={usual_cache_mb()}MB")
         client[DATABASE].businesses.insert_many(build_businesses(plan, has_tokens=subject.has_tokens))
         if plan.past_turns:
             client[DATABASE].conversations.bulk_write(list(build_histories(plan)), ordered=False)
         yield Database(uri=server.uri, pid=client.admin.command("serverStatus")["pid"], client=client)
+
+
+def usual_cache_mb() -> int:
+    """Return the cache that a database takes where nobody tells it: half of the memory but for 1 GB, 256 MB at least.
+
+    The demo's quarter of a gigabyte is too small to measure with: only a part of it may be changed and not yet written,
+    so a loaded database stands still again and again to write it.
+    https://www.mongodb.com/docs/v6.0/core/wiredtiger/#memory-use
+    """
+    memory_mb = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20
+    return max(256, (memory_mb - 1024) // 2)
 
 
 class Observer:
