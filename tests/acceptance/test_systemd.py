@@ -88,6 +88,7 @@ async def test_a_restart_under_load_refuses_no_connection_and_answers_nothing_bu
             assert await service.stop() == 0
 
 
+@pytest.mark.deadlines
 async def test_what_a_hub_tells_systemd_and_that_a_blocked_loop_feeds_no_watchdog(tmp_path: Path) -> None:
     (tmp_path / "blocking.py").write_text(ASSISTANT)
     code = {"ASSISTANTS": "blocking=blocking:Blocking", "ASSISTANT": "blocking", "DRAIN_TIMEOUT_S": "7"}
