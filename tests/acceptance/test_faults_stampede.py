@@ -39,6 +39,7 @@ async def answer_stampede(count: int) -> None:
     async with open_world(environment=COLD, timing={**PRODUCTION, "held_recheck_s": 0.5}, start=False) as world:
         messages = await leave_backlog(world, count, [NUMBER])
         await profile(world)
+        world.graph.model.latency_s = (0.0, 2.0)  # so that all are not answered before the token changes
         await world.start()
         await world.graph.log.wait_for(count // 5, timeout_s=30)
         assert await count_reads(world) == 1
