@@ -292,7 +292,7 @@ async def test_number_that_changes_hands_sends_nothing_more_for_the_business_tha
     assert row["reason"] == "the phone number is another business's by now"
     assert sends_to(hub, customer) == []
     for who in (former, Caller(hub=hub, sub_domain="b101", key=api_key("key of 101")[0])):
-        await until(partial(is_not_shown, who, message_id))
+        await until(partial(is_not_shown, who, message_id), timeout_s=2)
     hub.graph.control.tokens = None
     await businesses.update_one({"subDomain": "b101"}, {"$set": {"whatsappPhoneNumberIds": ["101"]}})
     await businesses.update_one({"subDomain": "b103"}, {"$set": {"whatsappPhoneNumberIds": ["103"]}})

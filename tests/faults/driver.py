@@ -14,7 +14,6 @@ import aiohttp
 import orjson
 
 from tests.faults.history import Delivery, Message
-from tests.faults.pulse import Pulse
 from tests.hub import SECRET, text_message, webhook_of
 from tests.leaks import LEAKS
 from whatsapp_hub.cloud_api.signature import sign
@@ -56,7 +55,6 @@ class Driver:
         self._turn = count()
         self._labels: dict[tuple[str, str], Iterator[str]] = {}  # of each conversation
         self._redelivers = True
-        self._pulse = Pulse()
 
     @property
     def messages(self) -> list[Message]:
@@ -121,7 +119,7 @@ class Driver:
             await self.say(number, customer, text=text, copies=copies)
             idle.append((number, customer))
 
-        async with self._pulse.beating(), asyncio.TaskGroup() as group:
+        async with asyncio.TaskGroup() as group:
             while (due := due + self._rng.expovariate(rate_per_s)) < ends_at:
                 await asyncio.sleep(max(due - time.monotonic(), 0))
                 if idle:
@@ -181,14 +179,8 @@ class Driver:
     async def _try(self, spoken: _Spoken) -> Delivery:
         began_at = time.monotonic()
         status, retry_after, body = await self._post(spoken.body)
-        ended_at = time.monotonic()
         delivery = Delivery(
-            began_at=began_at,
-            ended_at=ended_at,
-            status=status,
-            retry_after=retry_after,
-            body=body,
-            lost_s=self._pulse.lost_s(began_at, ended_at),
+            began_at=began_at, ended_at=time.monotonic(), status=status, retry_after=retry_after, body=body
         )
         spoken.deliveries.append(delivery)
         return delivery

@@ -19,7 +19,6 @@ class Delivery:
     status: int  #: 0: no answer, the connection was lost
     retry_after: bool = False
     body: str = ""  #: of the answer
-    lost_s: float = 0.0  #: how long the driver itself did not run meanwhile
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
