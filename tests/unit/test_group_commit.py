@@ -4,6 +4,9 @@ import asyncio
 import time
 from collections.abc import Sequence
 
+import pytest
+
+from whatsapp_hub.errors import StoreUnavailable
 from whatsapp_hub.inbox.group_commit import GroupCommit
 
 LONG_S = 3600.0
@@ -12,12 +15,20 @@ LONG_S = 3600.0
 class Lane:
     """A lane whose writes are noted, each with when it began."""
 
-    def __init__(self, *, interval_s: float, max_items: int = 500, flights: int = 1, takes_s: float = 0.0) -> None:
+    def __init__(
+        self,
+        *,
+        interval_s: float = 0.0,
+        max_items: int = 500,
+        flights: int = 1,
+        takes_s: float = 0.0,
+        timeout_s: float | None = None,
+    ) -> None:
         self.batches: list[list[int]] = []
         self.began: list[float] = []
         self._takes_s = takes_s
         self.commits: GroupCommit[int, int] = GroupCommit(
-            self._write, interval_s=interval_s, max_items=max_items, flights=flights
+            self._write, interval_s=interval_s, max_items=max_items, flights=flights, timeout_s=timeout_s
         )
 
     async def _write(self, items: Sequence[int]) -> list[int]:
@@ -69,3 +80,16 @@ async def test_flush_waits_for_no_interval() -> None:
     late = lane.commits.submit(2)
     await asyncio.wait_for(lane.commits.flush(), 5)
     assert late.result() == 20
+
+
+async def test_callers_are_told_before_their_time_is_over() -> None:
+    lane = Lane(takes_s=LONG_S, timeout_s=20)  # the clock is looked at every second
+    now = asyncio.get_running_loop().time()
+
+    async def told_after(age_s: float) -> float:
+        with pytest.raises(StoreUnavailable):
+            await lane.commits.submit(1, since=now - age_s)
+        return asyncio.get_running_loop().time() - now + age_s
+
+    for waited_s in await asyncio.gather(told_after(18.4), told_after(17.4)):
+        assert 19 < waited_s < 20

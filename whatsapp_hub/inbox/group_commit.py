@@ -45,8 +45,8 @@ class GroupCommit(Generic[Item, Result]):
         """Set up a lane.
 
         ``write`` returns one result for each item, in order. What it raises, every caller of that batch gets. Batches
-        take off ``interval_s`` apart or later; what one has no room for follows at once. After ``timeout_s`` callers
-        get ``StoreUnavailable``, give or take a twentieth; one timer a lane costs less than one each.
+        take off ``interval_s`` apart or later; what one has no room for follows at once. After ``timeout_s``, or
+        up to a twentieth sooner, callers get ``StoreUnavailable``; one timer a lane costs less than one each.
         """
         self._write = write
         self._flights = flights
@@ -145,16 +145,16 @@ class GroupCommit(Generic[Item, Result]):
         self._go_on(asyncio.get_running_loop())
 
     def _look_at_the_clock(self) -> None:
-        """Tell those whose time is over, and come back while there is anything."""
+        """Tell those whose time will be over at the next look, and come back while there is anything."""
         assert self._timeout_s is not None  # noqa: S101 - nobody else sets the watch
         self._watch = None
         loop = asyncio.get_running_loop()
-        over = loop.time() - self._timeout_s
+        next_look = loop.time() + self._timeout_s / WATCHES
         for entry in chain(self._waiting, *self._under_way.values()):
-            if entry.since <= over:
+            if entry.since + self._timeout_s <= next_look:
                 _fail(entry.future, StoreUnavailable())
         if self._waiting or self._under_way:
-            self._watch = loop.call_later(self._timeout_s / WATCHES, self._look_at_the_clock)
+            self._watch = loop.call_at(next_look, self._look_at_the_clock)
 
 
 def _fail(future: asyncio.Future[Result], error: Exception) -> None:
