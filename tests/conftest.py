@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import AsyncIterator, Generator, Iterator
 from contextlib import chdir
+from importlib import import_module
 from uuid import uuid4
 
 import pytest
@@ -33,6 +34,7 @@ def pytest_collection_finish() -> None:
     Looking through the modules and tests of the whole suite took it 0.2-0.4 s each time, and the driver of a test that
     holds a deadline saw no answer meanwhile.
     """
+    import_module("hypothesis")  # before: it takes a frozen generator of random numbers for garbage, and warns
     gc.collect()
     gc.freeze()
 
