@@ -105,6 +105,7 @@ class Outcome:
     typings: int = 0
     stored: Mapping[str, int] = field(default_factory=dict)  #: documents in the database by state, afterwards
     commands: Mapping[str, int] = field(default_factory=dict)  #: of the database, by kind
+    journal_sync_ms: float | None = None  #: what the database's journal took to be synced to the disk, on average
 
     @property
     def cpu_us(self) -> float:

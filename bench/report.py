@@ -117,6 +117,7 @@ def _load_rows(limits: Limits) -> Sequence[tuple[str, Callable[[Outcome], str], 
         ("hub CPU µs/answer", lambda run: f"{run.cpu_us:.0f}", ""),
         ("mongod CPU µs/answer", lambda run: f"{run.database_us or 0:.0f}", ""),
         ("database commands/answer", lambda run: f"{run.commands_per_unit or 0:.2f}", ""),
+        ("database's disk, mean ms/journal sync", lambda run: f"{run.journal_sync_ms or 0:.2f}", ""),
         ("driver's own lateness p99 ms", lambda run: _show(run.late_ms, "p99"), ""),
     )
 

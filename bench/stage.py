@@ -27,6 +27,8 @@ from whatsapp_hub.demo.embedded import embedded
 DATABASE: Final = "bench"
 START_TIMEOUT_S: Final = 30.0
 COMMANDS: Final = ("insert", "update", "find", "getMore", "aggregate", "delete")
+SYNCS: Final = "log sync operations"  # of the journal, as the server's statistics call them
+SYNC_US: Final = "log sync time duration (usecs)"
 
 Documents = MongoClient[dict[str, Any]]
 
@@ -185,30 +187,35 @@ def _wait_until_ready(address: str) -> None:
 
 
 def _follow(driver: Process, subject: Process, plan: Plan, client: Documents | None, observer: Observer) -> Outcome:
-    commands: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     while True:
         match orjson.loads(driver.hear()):
             case {"outcome": outcome}:
                 observer.finished(subject)
-                return replace(_read_outcome(outcome), commands=dict(+commands))
+                return replace(
+                    _read_outcome(outcome),
+                    commands={name: counts[name] for name in COMMANDS if counts[name]},
+                    journal_sync_ms=counts[SYNC_US] / 1000 / counts[SYNCS] if counts[SYNCS] else None,
+                )
             case {"event": "primed"}:
                 if client is not None:
                     _wait_until_held(client, plan)
                 driver.tell("go on")
             case {"event": "window"}:
-                commands.subtract(_read_commands(client))
+                counts.subtract(_read_counts(client))
                 observer.began(subject)
             case {"event": "measured"}:
-                commands.update(_read_commands(client))
+                counts.update(_read_counts(client))
                 observer.ended(subject)
 
 
-def _read_commands(client: Documents | None) -> dict[str, int]:
-    """Return how many commands of each kind the database has had: what one batch costs, whatever its size."""
+def _read_counts(client: Documents | None) -> dict[str, int]:
+    """Return what the database has done: commands of each kind, and how often and how long its journal was synced."""
     if client is None:
         return {}
-    told = client.admin.command("serverStatus")["metrics"]["commands"]
-    return {name: told[name]["total"] for name in COMMANDS}
+    told = client.admin.command("serverStatus")
+    commands, log = told["metrics"]["commands"], told["wiredTiger"]["log"]
+    return {name: commands[name]["total"] for name in COMMANDS} | {name: log[name] for name in (SYNCS, SYNC_US)}
 
 
 def _wait_until_held(client: Documents, plan: Plan) -> None:

@@ -46,6 +46,7 @@ def test_answers_of_the_hub_are_matched_with_their_messages() -> None:
     assert outcome.faults == []
     assert outcome.stored == {"done": 120}
     assert outcome.commands["insert"] > 0
+    assert outcome.journal_sync_ms
     assert b'"commands":{"' in orjson.dumps(asdict(outcome))
     assert outcome.added_ms is not None
     assert outcome.reply_ms is not None
