@@ -46,7 +46,8 @@ class GroupCommit(Generic[Item, Result]):
 
         ``write`` returns one result for each item, in order. What it raises, every caller of that batch gets. Batches
         take off ``interval_s`` apart or later; what one has no room for follows at once. After ``timeout_s``, or
-        up to a twentieth sooner, callers get ``StoreUnavailable``; one timer a lane costs less than one each.
+        up to a twentieth sooner, callers get ``StoreUnavailable``, and who comes with less than that left up to a
+        twentieth later; one timer a lane costs less than one each.
         """
         self._write = write
         self._flights = flights
