@@ -186,7 +186,7 @@ def describe(outcome: Outcome, unit: str) -> str:
 @click.option("--quick", is_flag=True, help=f"{QUICK_PAIRS} pairs and short windows: to see that it works.")
 @click.option("--seconds", type=click.IntRange(min=5), help=f"How long Locust's users stay. Default: {CROWD_S}.")
 @click.option("--full", is_flag=True, help=f"Everything: about {FULL_MINUTES:.0f} minutes.")
-@click.option("--awake", is_flag=True, help="Keep the cores from idling, as idle=poll would: for virtual machines.")
+@click.option("--awake", is_flag=True, help="Let no core halt, as idle=poll would: for virtual machines; needs root.")
 @click.option("--profile", is_flag=True, help="Show where the hub's time goes instead (py-spy).")
 @click.option("--flame", type=click.Path(path_type=Path), help="With --profile: a flame graph (SVG) instead of tables.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help=f"Default: {RESULTS.name}/latest.json here.")
@@ -214,7 +214,7 @@ def main(
     scenarios = [shortened(scenario, QUICK_FACTOR) for scenario in scenarios] if quick else scenarios
     try:
         bench = Bench.on_this_machine(console, awake=awake)
-        with kept_awake(bench.cores) if awake else nullcontext():
+        with kept_awake() if awake else nullcontext():
             if profile:
                 for scenario in scenarios:
                     bench.profile(scenario if quick else lengthened(scenario, PROFILE_FACTOR), flame)

@@ -12,8 +12,7 @@ from bench.plan import Cpu
 
 _TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
 _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
-#: What gives way to everybody (``awake``), idle, waiting for the disk, stolen by the hypervisor.
-_IDLE_COLUMNS: Final = frozenset({1, 3, 4, 7})
+_IDLE_COLUMNS: Final = frozenset({3, 4, 7})  # idle, waiting for the disk, stolen by the hypervisor
 
 
 def read_cpu(pid: int) -> Cpu:

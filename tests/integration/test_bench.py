@@ -9,10 +9,10 @@ from pathlib import Path
 import orjson
 import pytest
 
-from bench.awake import kept_awake
+from bench.awake import IDLE_STATES, LATENCY_DEVICE, kept_awake
 from bench.locusts import GUIDE, SIGNED, Crowd, visit
 from bench.plan import Outcome, Plan
-from bench.processes import split_cores
+from bench.processes import BenchFailed, split_cores
 from bench.scenarios import ACK, ANSWERED, Scenario
 from bench.stage import Observer, Subject, hub, run_once
 from bench.study import Context
@@ -108,29 +108,31 @@ def test_locust_users_are_answered(crowd: Crowd) -> None:
     assert seen.turns > 0
 
 
-def spinners() -> list[tuple[int, int]]:
-    """Return the scheduler and the niceness of each process that keeps a core awake."""
-    pids = [int(folder.name) for folder in Path("/proc").glob("[0-9]*") if b"bench.awake" in read(folder / "cmdline")]
-    return [(os.sched_getscheduler(pid), os.getpriority(os.PRIO_PROCESS, pid)) for pid in pids]
+def count_halts() -> int:
+    """Return how often the cores have taken an idle state deeper than the first, which polls."""
+    return sum(
+        int((state / "usage").read_text())
+        for state in Path("/sys/devices/system/cpu").glob("cpu[0-9]*/cpuidle/state*")
+        if state.name != "state0"
+    )
 
 
-def read_idle_s() -> float:
-    """Return how long all cores have idled, in seconds."""
-    return int(read(Path("/proc/stat")).split()[4]) / os.sysconf("SC_CLK_TCK")
+@pytest.mark.skipif(
+    not (os.access(LATENCY_DEVICE, os.W_OK) and any(IDLE_STATES.glob("state*"))),
+    reason="cores can be kept awake by root, where the kernel knows idle states",
+)
+def test_cores_kept_awake_do_not_halt() -> None:
+    with kept_awake():
+        time.sleep(0.1)  # until those that have halted are woken
+        before = count_halts()
+        time.sleep(0.5)
+        assert count_halts() == before
 
 
-def read(file: Path) -> bytes:
-    try:
-        return file.read_bytes()
-    except OSError:  # it has just ended
-        return b""
-
-
-def test_cores_kept_awake_are_there_for_everybody_else() -> None:
-    cores = CORES.others | {CORES.measured}
-    with kept_awake(CORES):
-        assert spinners() == [(os.SCHED_IDLE, 19)] * len(cores)
-        before = read_idle_s()
-        time.sleep(1.0)
-        assert read_idle_s() - before < 0.2
-    assert spinners() == []
+def test_cores_that_cannot_be_kept_awake_are_no_secret(tmp_path: Path) -> None:
+    with pytest.raises(BenchFailed, match="no idle states"), kept_awake(states=tmp_path):
+        pass
+    (tmp_path / "state0").mkdir()
+    with pytest.raises(BenchFailed, match="Is a directory.*run as root, or leave out --awake"):
+        with kept_awake(device=tmp_path, states=tmp_path):
+            pass
