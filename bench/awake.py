@@ -2,7 +2,7 @@
 
 On a virtual machine a hub at part load costs more, and is later, when its CPUs halt in between; presumably because the
 host gives them to others meanwhile. A process that spins on each CPU will not do: under ``SCHED_IDLE`` it kept a worker
-of the kernel, and with it the database's journal, waiting for 1.7 s (``docs/performance.md``, "Under load"). Linux only.
+of the kernel, and so the database's journal, waiting for 1.7 s (``docs/performance.md``, "Under load"). Linux only.
 """
 
 from __future__ import annotations
