@@ -130,14 +130,15 @@ LOAD: Final = Plan(
 )
 
 
-def _load(name: str, *, rate: float = 500, minutes: int = 1, typing: bool = False) -> Scenario:
+def _load(name: str, *, rate: float = 500, minutes: int = 1, typing: bool = False, **pools: int) -> Scenario:
+    words = "".join(f", {setting.upper()}={most:,}" for setting, most in pools.items())
     return Scenario(
         name=name,
         title=f"500 connections, the assistant takes 0.5-2 s, Graph 150-400 ms:"
-        f" {rate:.0f}/s for {minutes} min, typing {'on' if typing else 'off'}",
+        f" {rate:.0f}/s for {minutes} min, typing {'on' if typing else 'off'}{words}",
         unit="answer",
         plan=replace(LOAD, rate=rate, warm_up=int(5 * rate), measured=int(60 * minutes * rate)),
-        hub=hub(assistant="openai", typing_indicator=typing),
+        hub=hub(assistant="openai", typing_indicator=typing, **pools),
         floor=None,
     )
 
@@ -148,6 +149,7 @@ LONG_LOADS: Final = (
     _load("load-long", minutes=5),
     _load("load-long-typing", minutes=5, typing=True),
     _load("load-double", rate=1_000),
+    _load("load-double-wide", rate=1_000, graph_max_connections=400, ai_max_connections=2_000),
 )
 LOAD_LIMITS: Final = Limits()
 

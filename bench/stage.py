@@ -90,8 +90,8 @@ def database_of(subject: Subject, plan: Plan) -> Iterator[Database | None]:
 def usual_cache_mb() -> int:
     """Return the cache that a database takes where nobody tells it: half of the memory but for 1 GB, 256 MB at least.
 
-    The demo's quarter of a gigabyte is too small to measure with: only a part of it may be changed and not yet written,
-    so a loaded database stands still again and again to write it.
+    The demo's quarter of a gigabyte is small to measure with: only a part of it may be changed and not yet written, so
+    a loaded database keeps its clients waiting more often to write it.
     https://www.mongodb.com/docs/v6.0/core/wiredtiger/#memory-use
     """
     memory_mb = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20

@@ -159,9 +159,14 @@ async def _directory_context(app: web.Application) -> AsyncIterator[None]:
 
 async def _http_context(app: web.Application) -> AsyncIterator[None]:
     settings, metrics = app[keys.SETTINGS], app[keys.METRICS]
-    async with open_session() as session, open_assistants(settings, metrics) as assistants:
+    most = settings.graph_max_connections
+    async with open_session(max_connections=most) as session, open_assistants(settings, metrics) as assistants:
         app[_GRAPH] = GraphClient(
-            session, base_url=settings.graph_api_base_url, version=settings.graph_api_version, metrics=metrics
+            session,
+            base_url=settings.graph_api_base_url,
+            version=settings.graph_api_version,
+            metrics=metrics,
+            max_connections=most,
         )
         app[_ASSISTANTS] = assistants
         yield

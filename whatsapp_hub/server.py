@@ -17,7 +17,6 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from whatsapp_hub.app import create_app, has_failed
-from whatsapp_hub.cloud_api.client import MAX_CONNECTIONS
 from whatsapp_hub.http import keys
 from whatsapp_hub.http.leaving import Leaving
 from whatsapp_hub.listening import Site, most_connections, raise_file_limit
@@ -200,7 +199,7 @@ async def listen(
 
 def _outgoing(settings: Settings) -> int:
     """Say how many connections we may need ourselves."""
-    return settings.mongodb_max_pool_size + MAX_CONNECTIONS + settings.ai_max_connections
+    return settings.mongodb_max_pool_size + settings.graph_max_connections + settings.ai_max_connections
 
 
 def _bind(host: str, port: int) -> socket.socket:

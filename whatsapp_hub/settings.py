@@ -112,6 +112,7 @@ class Settings(BaseModel):
     metrics_allow: Networks = LOOPBACK_AND_PRIVATE
     graph_api_base_url: HttpUrl = "https://graph.facebook.com"
     graph_api_version: GraphVersion = "v26.0"
+    graph_max_connections: Count = 200
     assistant: str | None = None
     assistants: Factories = Field(default_factory=dict)
     assistant_allow_nets: Networks = ()

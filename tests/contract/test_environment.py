@@ -56,6 +56,7 @@ TABLE = [
     Variable("METRICS_ALLOW", tuple(map(ip_network, PRIVATE)), "192.0.2.7", (ip_network("192.0.2.7"),)),
     Variable("GRAPH_API_BASE_URL", "https://graph.facebook.com", "http://stand-in.example", "http://stand-in.example"),
     Variable("GRAPH_API_VERSION", "v26.0", "v27.0", "v27.0"),
+    Variable("GRAPH_MAX_CONNECTIONS", 200, "400", 400),
     Variable("ASSISTANT", UNSET, "none", "none"),
     Variable("ASSISTANTS", {}, "shop=my_shop:Shop", {"shop": "my_shop:Shop"}),
     Variable("ASSISTANT_ALLOW_NETS", (), "10.1.2.0/24", (ip_network("10.1.2.0/24"),)),

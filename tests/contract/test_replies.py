@@ -36,6 +36,21 @@ async def test_replies_go_to_graph_api_base_url_in_graph_api_version(
     assert (asked.body["to"], asked.body["text"]["body"]) == ("491700000001", "hello")
 
 
+@pytest.mark.parametrize(("most", "expected"), [("2", 2), ("400", 230)])
+async def test_graph_max_connections_are_open_at_most(
+    start_hub: StartHub, recorder: Recorder, most: str, expected: int
+) -> None:
+    recorder.may_answer.clear()
+    settings = {"GRAPH_MAX_CONNECTIONS": most, "RATE_LIMIT_BUSINESS": "1000/second", "TYPING_INDICATOR": "false"}
+    hub = await start_hub(GRAPH_API_BASE_URL=recorder.url, **settings)
+    crowd = [text_message("hello", wamid=f"wamid.{n}", sender=f"49{n}") for n in range(230)]
+    assert await hub.post(webhook_of(*crowd, number="101")) == 200
+    await recorder.hold(expected)
+    await hub.at_rest()
+    assert recorder.most_running == expected
+    assert len(recorder.asked) == 230
+
+
 @pytest.mark.parametrize("value", ["true", "false", ""])
 async def test_typing_indicator_shows_that_the_message_was_read_and_is_answered(
     start_hub: StartHub, value: str

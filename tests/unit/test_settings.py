@@ -99,6 +99,7 @@ def test_defaults_are_those_of_the_contract() -> None:
         "metrics_allow": tuple(map(ip_network, private)),
         "graph_api_base_url": "https://graph.facebook.com",
         "graph_api_version": "v26.0",
+        "graph_max_connections": 200,
         "assistants": {},
         "assistant_allow_nets": (),
         "ai_base_url": "https://api.openai.com/v1",
