@@ -132,13 +132,14 @@ LOAD: Final = Plan(
 
 def _load(name: str, *, rate: float = 500, minutes: int = 1, typing: bool = False, **pools: int) -> Scenario:
     words = "".join(f", {setting.upper()}={most:,}" for setting, most in pools.items())
+    subject = hub(assistant="openai", typing_indicator=typing)
     return Scenario(
         name=name,
         title=f"500 connections, the assistant takes 0.5-2 s, Graph 150-400 ms:"
         f" {rate:.0f}/s for {minutes} min, typing {'on' if typing else 'off'}{words}",
         unit="answer",
         plan=replace(LOAD, rate=rate, warm_up=int(5 * rate), measured=int(60 * minutes * rate)),
-        hub=hub(assistant="openai", typing_indicator=typing, **pools),
+        hub=replace(subject, options={**subject.options, **pools}),
         floor=None,
     )
 
