@@ -36,10 +36,11 @@ async def clear_cache(request: web.Request) -> web.Response:
     """Forget every business, here and on every other node; the next message of each reads it anew."""
     if (refusal := _refuse_stranger(request)) is not None:
         return refusal
+    count = request.app[DIRECTORY].cache_info().size  # before: our own node may hear of it first
     if not await _tell_nodes(request, warm=False):
         # What is cached is all that the hub knows of its businesses now.
         return error_answer(503, "not cleared: the database did not answer", headers=_RETRY_AFTER)
-    count = request.app[DIRECTORY].clear()
+    request.app[DIRECTORY].clear()
     logger.info("cache cleared", extra={"count": count})
     return json_answer({"status": "success", "message": "Cache cleared", "cleared": count})
 
