@@ -11,6 +11,7 @@ from typing import Final
 
 import pytest
 
+from bench.accounting import read_cpu
 from tests.faults.clocks import FakeClock, clean_up
 from tests.faults.driver import name_customer
 from tests.faults.outages import SLACK_S
@@ -123,6 +124,23 @@ async def test_too_old_is_what_both_clocks_say_is_too_old(tmp_path: Path) -> Non
         states = {m.wamid: (await world.database.inbox.find_one({"_id": m.key}) or {}) for m in (fresh, old, late)}
         assert [row["state"] for row in states.values()] == ["done", "dead", "done"]
         assert states[old.wamid]["reason"].startswith("too old")
+
+
+@pytest.mark.timeout(60)
+async def test_database_with_a_clock_of_its_own_leaves_the_core_to_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HUB_EMBEDDED", str(FakeClock(tmp_path, "database").wrap_mongod()))
+    async with open_world() as world:
+        pid = world.servers[0].pid
+        assert pid is not None
+        try:
+            await asyncio.sleep(1)  # it has just been set up
+            before = read_cpu(pid).total_s
+            await asyncio.sleep(3)
+            assert read_cpu(pid).total_s - before < 0.5 * 3, "something in it waits in a loop"
+        finally:
+            clean_up(pid)
 
 
 @pytest.mark.timeout(90)
