@@ -36,12 +36,11 @@ async def clear_cache(request: web.Request) -> web.Response:
     """Forget every business, here and on every other node; the next message of each reads it anew."""
     if (refusal := _refuse_stranger(request)) is not None:
         return refusal
-    count = request.app[DIRECTORY].cache_info().size  # before: our own node may hear of it first
-    if not await _tell_nodes(request, warm=False):
+    try:
+        count = await forget_businesses(request.app)
+    except (StoreUnavailable, TimeoutError):
         # What is cached is all that the hub knows of its businesses now.
         return error_answer(503, "not cleared: the database did not answer", headers=_RETRY_AFTER)
-    request.app[DIRECTORY].clear()
-    logger.info("cache cleared", extra={"count": count})
     return json_answer({"status": "success", "message": "Cache cleared", "cleared": count})
 
 
@@ -49,20 +48,32 @@ async def warm_cache(request: web.Request) -> web.Response:
     """Read the businesses that wrote last into the cache, here and on every other node."""
     if (refusal := _refuse_stranger(request)) is not None:
         return refusal
-    if not await _tell_nodes(request, warm=True):
+    try:
+        await _tell_nodes(request.app, warm=True)
+    except (StoreUnavailable, TimeoutError):
         return error_answer(503, "not warmed: the database did not answer", headers=_RETRY_AFTER)
     count = await request.app[DIRECTORY].warm_up()
     logger.info("cache warmed", extra={"count": count})
     return json_answer({"status": "success", "message": "Cache warmed", "warmed": count})
 
 
-async def _tell_nodes(request: web.Request, *, warm: bool) -> bool:
-    try:
-        async with asyncio.timeout(DATABASE_TIMEOUT_S):
-            await request.app[NODES].raise_cache_epoch(warm=warm)
-    except (StoreUnavailable, TimeoutError):
-        return False
-    return True
+async def forget_businesses(app: web.Application) -> int:
+    """Forget every cached business, here and on every other node; return how many this one knew.
+
+    Raises:
+        StoreUnavailable, TimeoutError: the database did not answer, and nothing is forgotten.
+
+    """
+    count = app[DIRECTORY].cache_info().size  # before: our own node may hear of it first
+    await _tell_nodes(app, warm=False)
+    app[DIRECTORY].clear()
+    logger.info("cache cleared", extra={"count": count})
+    return count
+
+
+async def _tell_nodes(app: web.Application, *, warm: bool) -> None:
+    async with asyncio.timeout(DATABASE_TIMEOUT_S):
+        await app[NODES].raise_cache_epoch(warm=warm)
 
 
 def _refuse_stranger(request: web.Request) -> web.Response | None:
