@@ -268,6 +268,16 @@ async def test_what_a_hub_needs_goes_back_after_a_burst() -> None:
         await world.assert_holds(messages=said)
 
 
+async def test_threads_share_a_heap_that_is_there() -> None:
+    async with open_world() as world:
+        async with asyncio.TaskGroup() as group:
+            for index in range(20):
+                group.create_task(world.driver.say("101", name_customer(index)))
+        await world.assert_holds()
+        # The log's writer is there before the server, and may have one of its own.
+        assert world.hubs[0].thread_heaps() <= 1
+
+
 # Loads
 
 

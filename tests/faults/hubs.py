@@ -30,6 +30,7 @@ HOST: Final = "127.0.0.1"
 FORKS: Final = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(["whatsapp_hub.commands.serve"])
 READY_TIMEOUT_S: Final = 20.0
+_THREAD_HEAP_BYTES: Final = 64 * 2**20  # HEAP_MAX_SIZE of glibc's arena.c
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=5)
 #: Neither where systems take the ports of outgoing connections, so that a port stays free over a restart, nor where the
 #: databases take theirs.
@@ -190,6 +191,13 @@ class HubProcess:
     def rss_bytes(self) -> int:
         """Return how much memory it has in RAM."""
         return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    def thread_heaps(self) -> int:
+        """Return how many heaps the GNU library has made for threads: each has 64 MB for itself, the rest unused."""
+        maps = Path(f"/proc/{self.pid}/maps").read_text().splitlines()
+        unused = [line.split()[0].split("-") for line in maps if line.split()[1] == "---p"]
+        ends = [int(end, 16) for begin, end in unused if int(end, 16) - int(begin, 16) > _THREAD_HEAP_BYTES // 2]
+        return sum(end % _THREAD_HEAP_BYTES == 0 for end in ends)
 
     def cpu_s(self) -> float:
         """Return how much time of the processors it has used."""
