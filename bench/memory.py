@@ -16,6 +16,7 @@ from bench.budget import Row
 from bench.plan import Plan
 from bench.processes import Cores
 from bench.scenarios import LOAD
+from bench.seeding import KEEP_TURNS
 from bench.stage import database_of, hub, run_once, start_subject
 from bench.stats import trend
 from bench.study import Context, Finding, Study
@@ -53,8 +54,11 @@ _FULL: Final = Plan(
 _STOPPED: Final = replace(LOAD, warm_up=1_000, measured=2_000, drain_s=8)  # the model and Graph stay until then
 WARM_S: Final = 180
 SOAK_S: Final = 900
-#: An easy rate, so that it may run beside other things on the machine.
-_SOAK: Final = replace(LOAD, rate=100, warm_up=100 * WARM_S, measured=100 * SOAK_S, customers=20_000)
+#: An easy rate, so that it may run beside other things on the machine. Histories are full from the begin: else the
+#: turns under way would carry more and more of them, for an hour.
+_SOAK: Final = replace(
+    LOAD, rate=100, warm_up=100 * WARM_S, measured=100 * SOAK_S, customers=20_000, past_turns=KEEP_TURNS
+)
 
 
 def measure_memory(context: Context) -> Finding:
@@ -121,7 +125,7 @@ def measure_rest(cores: Cores) -> float:
 def measure_soak(context: Context) -> Finding:
     """Run for a quarter of an hour at an easy rate, and look at how the memory grows."""
     watch = MemoryWatch()
-    plan = replace(_SOAK, warm_up=400, measured=3_000) if context.quick else _SOAK
+    plan = replace(_SOAK, warm_up=400, measured=3_000, customers=1_000) if context.quick else _SOAK
     outcome = run_once(hub(assistant="openai"), plan, context.cores, watch)
     grows = trend(watch.in_window)
     words = f"{grows.per_hour:+.1f} MB/h ({grows.lowest:+.1f} to {grows.highest:+.1f})"
@@ -151,4 +155,4 @@ MEMORY: Final = Study(
     run=measure_memory,
     full=False,
 )
-SOAK: Final = Study(name="soak", title="memory over a quarter of an hour", minutes=19, run=measure_soak)
+SOAK: Final = Study(name="soak", title="memory over a quarter of an hour", minutes=21, run=measure_soak)
