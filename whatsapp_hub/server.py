@@ -138,8 +138,8 @@ def _share_one_heap() -> None:
     """Have the C library serve the threads to come from the heap that is there, and not from one each.
 
     The GNU library's heaps keep the most that was ever in them: fifteen, for the threads of the database driver, had
-    7 MB after eight minutes and still grew, with half a megabyte in use (``docs/performance.md``, "Memory"). They save
-    no waiting either: whoever allocates mostly holds the interpreter's lock already.
+    7 MB after eight minutes and still grew, with half a megabyte in use (``docs/performance.md``, "Memory, start and
+    stop"). They save no waiting either: whoever allocates mostly holds the interpreter's lock already.
     """
     if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):  # musl and macOS have none
         mallopt(_M_ARENA_MAX, 1)

@@ -12,7 +12,7 @@ from whatsapp_hub.demo.embedded import find_programs
 
 _LIBRARIES: Final = sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
 _SHARED_MEMORY: Final = Path("/dev/shm")
-# How long any wait for a condition lasts behind the library. Up to 0.9.10 one by the monotonic clock ends at once when
+# How long any wait for a condition lasts behind the library. In its 0.9.10 one by the monotonic clock ends at once when
 # that clock is left alone (libfaketime's pull request 503), and whoever waits in a loop, as four threads of mongod do,
 # takes a whole core and the library's one lock. A wait may end early; 5 ms is the interpreter's for its own lock.
 _WAIT_MS: Final = 5
